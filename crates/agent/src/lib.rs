@@ -1,0 +1,1 @@
+//! One machine's replicas: the runner link, logs, lifecycles.

@@ -1,0 +1,1 @@
+//! Recipes to layers: Debian bootstrap, OCI pull, build steps, trees.

@@ -1,0 +1,1 @@
+//! Where truth lives: records in SQLite, content-addressed blobs in a directory.
