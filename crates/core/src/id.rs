@@ -117,6 +117,53 @@ ids! {
     ContainerId = "ct";
 }
 
+/// An image: the digest of its recipe. Text is `im-` and the first 32 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageId([u8; 16]);
+
+impl ImageId {
+    pub fn of(recipe: crate::Digest) -> Self {
+        let mut head = [0; 16];
+        head.copy_from_slice(&recipe.as_bytes()[..16]);
+        Self(head)
+    }
+}
+
+impl fmt::Display for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "im-{}", hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for ImageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ImageId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let mut bytes = [0; 16];
+        let digits =
+            text.strip_prefix("im-").filter(|digits| hex::decode_to_slice(digits, &mut bytes).is_ok());
+        digits.map(|_| Self(bytes)).ok_or_else(|| IdError { text: text.into(), prefix: "im" })
+    }
+}
+
+impl Serialize for ImageId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ImageId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
