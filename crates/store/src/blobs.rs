@@ -27,7 +27,9 @@ impl Blobs {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let temporary = root.join("tmp");
         match fs::remove_dir_all(&temporary) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error("clear", &temporary)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error("clear", &temporary)(error));
+            }
             _ => {}
         }
         fs::create_dir_all(&temporary).map_err(file_error("create", &temporary))?;

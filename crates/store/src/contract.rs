@@ -10,7 +10,12 @@ fn app(created_ms: u64) -> NewApp {
     let spec = r#"{"name":"square","entry":{"module":"app","qualname":"square"},
         "image":"im-00112233445566778899aabbccddeeff"}"#;
     let spec: FunctionSpec = serde_json::from_str(spec).expect("a valid function");
-    NewApp { id: AppId::fresh(), name: "demo".into(), created_ms, functions: vec![(FunctionId::fresh(), spec)] }
+    NewApp {
+        id: AppId::fresh(),
+        name: "demo".into(),
+        created_ms,
+        functions: vec![(FunctionId::fresh(), spec)],
+    }
 }
 
 fn call(app: &NewApp) -> CallRecord {

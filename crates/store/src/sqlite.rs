@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clunk_core::api::{AppRecord, CallRecord};
 use clunk_core::id::{AppId, CallId};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+};
 use sqlx::{Connection, Row, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
@@ -100,7 +102,10 @@ fn open_error(path: &Path, source: sqlx::Error) -> StoreError {
 }
 
 async fn check(writer: &mut SqliteConnection, path: &Path) -> Result<(), StoreError> {
-    let row = sqlx::query("PRAGMA quick_check(1)").fetch_one(writer).await.map_err(|source| open_error(path, source))?;
+    let row = sqlx::query("PRAGMA quick_check(1)")
+        .fetch_one(writer)
+        .await
+        .map_err(|source| open_error(path, source))?;
     match row.get::<String, _>(0) {
         verdict if verdict == "ok" => Ok(()),
         detail => Err(StoreError::Corrupt { path: path.into(), detail }),
@@ -150,7 +155,12 @@ async fn write_loop(mut writer: SqliteConnection, mut queue: mpsc::UnboundedRece
         batch.clear();
         let mut result = Some(result);
         for answer in waiting {
-            let _ = answer.send(result.take().unwrap_or(Ok(())).map_err(|source| StoreError::Query { operation: "record calls", source }));
+            let _ = answer.send(
+                result
+                    .take()
+                    .unwrap_or(Ok(()))
+                    .map_err(|source| StoreError::Query { operation: "record calls", source }),
+            );
         }
     }
     let _ = writer.close().await;
@@ -300,7 +310,10 @@ impl Store for SqliteStore {
     }
 
     async fn call(&self, id: CallId) -> Result<Option<CallRecord>, StoreError> {
-        let row = sqlx::query("SELECT * FROM calls WHERE id = ?").bind(id.to_string()).fetch_optional(&self.pool).await;
+        let row = sqlx::query("SELECT * FROM calls WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await;
         row.map_err(self.query_error("read call"))?.as_ref().map(call_record).transpose()
     }
 

@@ -80,7 +80,11 @@ impl StoreError {
             Self::Query { source, .. } | Self::Open { source, .. } => {
                 source.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "13")
             }
-            Self::Corrupt { .. } | Self::Newer { .. } | Self::Record(_) | Self::Closed | Self::Mismatch(_) => false,
+            Self::Corrupt { .. }
+            | Self::Newer { .. }
+            | Self::Record(_)
+            | Self::Closed
+            | Self::Mismatch(_) => false,
         }
     }
 }

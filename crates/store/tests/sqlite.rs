@@ -18,7 +18,11 @@ async fn contract_holds() {
 #[tokio::test]
 async fn a_damaged_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("clunk.db"), "this is no database, and it is long enough to be read as one").unwrap();
+    std::fs::write(
+        folder.path().join("clunk.db"),
+        "this is no database, and it is long enough to be read as one",
+    )
+    .unwrap();
     let error = open(&folder).await.err().unwrap();
     assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
