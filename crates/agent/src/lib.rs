@@ -10,4 +10,5 @@ pub mod replica;
 
 pub use logs::{AppLog, LogReader, Logs};
 pub use payload::Payload;
+pub use polled::polled;
 pub use replica::{CallEnd, Ended, Raised, Replica, ReplicaOwner, ReplicaSpec};

@@ -74,6 +74,8 @@ pub enum CallEnd {
     Returned(Payload),
     Raised(Raised),
     Failed(ErrorBody),
+    /// The replica had ended before; the call never reached it.
+    Refused,
 }
 
 /// A running replica; its task ends it when told to, never when this is dropped.
@@ -93,8 +95,8 @@ pub struct Replica {
 #[derive(Default)]
 struct Calls {
     running: HashMap<u64, (CallId, oneshot::Sender<CallEnd>)>,
-    /// Why nothing can run here any more.
-    ended: Option<ErrorBody>,
+    /// Nothing can run here any more.
+    ended: bool,
 }
 
 impl Replica {
@@ -123,8 +125,8 @@ impl Replica {
         let (answer, end) = oneshot::channel();
         {
             let mut calls = self.calls.lock().expect("no panic while locked");
-            if let Some(error) = &calls.ended {
-                return CallEnd::Failed(error.clone());
+            if calls.ended {
+                return CallEnd::Refused;
             }
             calls.running.insert(number, (id, answer));
         }
@@ -178,7 +180,7 @@ impl Replica {
     fn fail_all(&self, error: &ErrorBody) {
         let running = {
             let mut calls = self.calls.lock().expect("no panic while locked");
-            calls.ended = Some(error.clone());
+            calls.ended = true;
             std::mem::take(&mut calls.running)
         };
         for (_, answer) in running.into_values() {
