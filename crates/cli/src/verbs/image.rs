@@ -1,0 +1,84 @@
+//! `clunk image`
+
+use std::process::ExitCode;
+
+use clunk_core::api::{ImageRecord, PruneAnswer};
+use serde_json::json;
+
+use crate::api::Client;
+use crate::args::Image;
+use crate::home;
+use crate::ui::{self, Output};
+
+pub fn run(verb: Image, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::new(home::need_server()?);
+    match verb {
+        Image::List => list(&client, output)?,
+        Image::Inspect { id } => inspect(&client, &id, output)?,
+        Image::Remove { id } => {
+            client.delete(&format!("/api/images/{id}"))?;
+            output.say(format_args!("removed {id}; its layers go with `clunk image prune`"));
+        }
+        Image::Prune => prune(&client, output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(client: &Client, output: Output) -> anyhow::Result<()> {
+    let images: Vec<ImageRecord> = client.get("/api/images")?;
+    if output.json {
+        ui::print_json(&images);
+        return Ok(());
+    }
+    if images.is_empty() {
+        output.say("no images yet; the first `clunk run` builds one");
+        return Ok(());
+    }
+    let row = |image: &ImageRecord| {
+        vec![
+            image.id.to_string(),
+            image.python.clone().unwrap_or_else(|| "-".into()),
+            ui::bytes(image.size_bytes),
+            ui::ago(image.created_ms),
+            if image.in_use { "yes" } else { "" }.into(),
+            image.title.chars().take(60).collect(),
+        ]
+    };
+    let rows: Vec<_> = images.iter().map(row).collect();
+    ui::table(&["IMAGE", "PYTHON", "SIZE", "BUILT", "IN USE", "WHAT"], &rows);
+    Ok(())
+}
+
+fn inspect(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
+    let image: ImageRecord = client.get(&format!("/api/images/{id}"))?;
+    if output.json {
+        ui::print_json(&image);
+        return Ok(());
+    }
+    ui::print(format_args!("{}  {}  built {}", image.id, ui::bytes(image.size_bytes), ui::ago(image.created_ms)));
+    ui::print(format_args!("python      {}", image.python.as_deref().unwrap_or("none")));
+    ui::print(format_args!("workdir     {}", image.workdir.as_deref().unwrap_or("-")));
+    ui::print(format_args!("entrypoint  {}", json!(image.entrypoint)));
+    ui::print(format_args!("cmd         {}", json!(image.cmd)));
+    for (name, value) in &image.env {
+        ui::print(format_args!("env         {name}={value}"));
+    }
+    ui::print("");
+    let row = |layer: &clunk_core::api::LayerRecord| {
+        vec![layer.digest.chars().take(12).collect(), ui::bytes(layer.size_bytes), layer.title.clone()]
+    };
+    let rows: Vec<_> = image.layers.iter().map(row).collect();
+    ui::table(&["LAYER", "SIZE", "STEP"], &rows);
+    Ok(())
+}
+
+fn prune(client: &Client, output: Output) -> anyhow::Result<()> {
+    let pruned: PruneAnswer = client.post_for("/api/images/prune", &json!({}))?;
+    if output.json {
+        ui::print_json(&pruned);
+    } else {
+        let freed = ui::bytes(pruned.freed_bytes);
+        ui::print(format_args!("removed {} images and {} layers, {freed} freed", pruned.images, pruned.layers));
+    }
+    Ok(())
+}
