@@ -95,8 +95,10 @@ pub(crate) fn enter_connected(
     host.add_pair(&name, "eth0", namespace.as_fd())?;
     let outer = host.index_of(&name)?;
     host.add_address(outer, ours, 31)?;
+    host.set_up_without_ipv6(outer)?;
     let inner = inside.index_of("eth0")?;
     inside.add_address(inner, theirs, 31)?;
+    inside.set_up(inner)?;
     inside.add_default_route(inner, ours)
 }
 

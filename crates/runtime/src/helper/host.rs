@@ -63,12 +63,14 @@ impl Host {
         for entry in containers.into_iter().flatten().flatten() {
             report.containers += usize::from(janitor::remove_tree(&entry.path()).is_ok());
         }
-        release_network(config);
+        release_left_over(config);
     }
 
     pub(crate) fn release(&self, config: &HelperConfig) {
         self.layout.remove();
-        release_network(config);
+        if let Some(subnet) = self.subnet {
+            release_subnet(config, subnet);
+        }
     }
 }
 
@@ -122,18 +124,19 @@ fn connect(config: &HelperConfig) -> io::Result<Subnet> {
     Ok(subnet)
 }
 
-/// Gives back the address range an earlier helper, or this one, reserved.
-fn release_network(config: &HelperConfig) {
-    if config.rootless {
-        return;
+/// Gives back the address range that an earlier, killed helper reserved.
+fn release_left_over(config: &HelperConfig) {
+    let number =
+        fs::read_to_string(config.state_dir.join("subnet")).ok().and_then(|text| text.trim().parse().ok());
+    if let Some(number) = number.filter(|_| !config.rootless) {
+        release_subnet(config, Subnet(number));
     }
-    let file = config.state_dir.join("subnet");
-    let Some(number) = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) else {
-        return;
-    };
+}
+
+fn release_subnet(config: &HelperConfig, subnet: Subnet) {
     if let Ok(mut netlink) = Netlink::open() {
-        Subnet(number).release(&mut netlink);
+        subnet.release(&mut netlink);
     }
     firewall::remove(&config.instance);
-    let _ = fs::remove_file(file);
+    let _ = fs::remove_file(config.state_dir.join("subnet"));
 }

@@ -134,28 +134,37 @@ impl Netlink {
         self.ask(request, |_, _| {})
     }
 
+    /// Up, with no IPv6 address of the kernel's own making.
+    pub(crate) fn set_up_without_ipv6(&mut self, index: u32) -> io::Result<()> {
+        let up = libc::IFF_UP as u32;
+        let request = Request::new(libc::RTM_NEWLINK, ACK, &link(index, up, up));
+        let quiet = request.nested(libc::IFLA_AF_SPEC, &[], |request| {
+            request.nested(libc::AF_INET6 as u16, &[], |request| {
+                request.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE])
+            })
+        });
+        match self.request(quiet) {
+            // No IPv6 here at all.
+            Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => self.set_up(index),
+            other => other,
+        }
+    }
+
     pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
         let up = libc::IFF_UP as u32;
         self.request(Request::new(libc::RTM_NEWLINK, ACK, &link(index, up, up)))
     }
 
-    /// A pair of interfaces, both up: `name` here, `peer_name` in the other network namespace.
+    /// A pair of interfaces, both down: `name` here, `peer_name` in the other network namespace.
     pub(crate) fn add_pair(&mut self, name: &str, peer_name: &str, other: BorrowedFd<'_>) -> io::Result<()> {
-        let up = libc::IFF_UP as u32;
-        let family = libc::AF_INET6 as u16;
-        let request = Request::new(libc::RTM_NEWLINK, NEW, &link(0, up, up))
+        let request = Request::new(libc::RTM_NEWLINK, NEW, &link(0, 0, 0))
             .attribute(libc::IFLA_IFNAME, &text(name))
-            .nested(libc::IFLA_AF_SPEC, &[], |request| {
-                request.nested(family, &[], |request| {
-                    request.attribute(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE])
-                })
-            })
             .nested(libc::IFLA_LINKINFO, &[], |request| {
                 request.attribute(libc::IFLA_INFO_KIND, b"veth").nested(
                     libc::IFLA_INFO_DATA,
                     &[],
                     |request| {
-                        request.nested(VETH_INFO_PEER, &link(0, up, up), |request| {
+                        request.nested(VETH_INFO_PEER, &link(0, 0, 0), |request| {
                             request
                                 .attribute(libc::IFLA_IFNAME, &text(peer_name))
                                 .attribute(libc::IFLA_NET_NS_FD, &(other.as_raw_fd() as u32).to_ne_bytes())
