@@ -38,7 +38,10 @@ def load(data):
 def load_file(fd, size):
     """Reads a pickle from a file descriptor and closes it. Large bytes go from the file straight into their object."""
     import io
+    import os
 
+    # The sender's offset is shared with this descriptor.
+    os.lseek(fd, 0, os.SEEK_SET)
     with io.open(fd, "rb", buffering=64 << 10) as file:
         return Unpickler(file).load()
 

@@ -56,8 +56,13 @@ def hide_our_frames():
         return
 
     def hook(kind, error, trace):
-        strip(error)
-        previous(kind, error, visible(trace))
+        error.__traceback__ = trace
+        if previous is sys.__excepthook__:
+            # Written in Python, it finds source lines that came from the container.
+            show(error)
+        else:
+            strip(error)
+            previous(kind, error, error.__traceback__)
 
     hook._clunk = True
     sys.excepthook = hook
