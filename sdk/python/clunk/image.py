@@ -112,6 +112,15 @@ class Image:
         """A context for imports of packages that only the image has: here a missing one is passed over."""
         return _Imports(self)
 
+    def _missing_import(self):
+        """What `imports()` of this image, or of one that it is made from, passed over."""
+        image = self
+        while image is not None:
+            if image._import_error is not None:
+                return image._import_error
+            image = image._parent
+        return None
+
     def pipe(self, function, *args, **kwargs):
         """`function(image, ...)`, for chains."""
         return function(self, *args, **kwargs)
@@ -150,6 +159,10 @@ def _start(method, args, options, force):
     return Image(_base=make_base(method, args, options), _force=force)
 
 
+# Every import error that `imports()` passed over.
+passed_over = []
+
+
 class _Imports:
     __slots__ = ("_image",)
 
@@ -164,13 +177,5 @@ class _Imports:
             return False
         # In a container, the runner raises it when this is the image of the function that it serves.
         self._image._import_error = error
+        passed_over.append(error)
         return True
-
-
-def missing_import(image):
-    """What an image's `imports()` passed over, in this image or one that it is made from."""
-    while image is not None:
-        if image._import_error is not None:
-            return image._import_error
-        image = image._parent
-    return None

@@ -52,7 +52,25 @@ def dispatch(arguments):
         print(f"clunk {clunk.__version__}")
         return DONE
     if command != "run":
-        raise Exit(USAGE, f"this half of Clunk has no command `{command}`", "clunk run FILE")
+        return hand_over(arguments)
     from .run import run
 
     return run(rest)
+
+
+def hand_over(arguments):
+    """Every other command is one of the `clunk` program."""
+    from clunk._client.discovery import find_binary
+
+    binary = find_binary()
+    if binary is None:
+        raise Exit(
+            USAGE, f"the command `{arguments[0]}` needs the `clunk` program, which is not on PATH", "clunk run FILE"
+        )
+    sys.stdout.flush()
+    os.execv(binary, [binary, *arguments])
+
+
+def entry():
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))

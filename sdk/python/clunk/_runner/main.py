@@ -185,7 +185,11 @@ def set_module_path(source_root):
 
 def load_function(module_name, qualname):
     """The plain function behind `module.qualname`."""
-    __import__(module_name)
+    try:
+        __import__(module_name)
+    except Exception as error:
+        _explain_with_missing_import(error)
+        raise
     module = sys.modules[module_name]
     # Pickles made by `python file.py` call this module `__main__`.
     sys.modules["__main__"] = module
@@ -199,7 +203,21 @@ def load_function(module_name, qualname):
             raise ExecutionError(
                 f"{module_name}.{qualname} does not exist in the container: is it defined under a condition?"
             ) from None
-    return getattr(found, "_clunk_function", found)
+    raw = getattr(found, "_clunk_function", None)
+    if raw is None:
+        return found
+    image = found._options.get("image") or found._app._image
+    missing = image._missing_import() if image is not None else None
+    if missing is not None:
+        raise missing
+    return raw
+
+
+def _explain_with_missing_import(error):
+    """A module that stumbles over what `image.imports()` passed over should tell of the import that failed."""
+    image = sys.modules.get("clunk.image")
+    if image is not None and image.passed_over and error.__context__ is None:
+        error.__context__ = image.passed_over[-1]
 
 
 def is_coroutine_function(function):
