@@ -1,0 +1,7 @@
+"""Runs one function of the user's source while an image is built: `python run_function.py MODULE QUALNAME SOURCE_ROOT`."""
+
+import sys
+
+from clunk._runner.build import main
+
+sys.exit(main(sys.argv[1:]))
