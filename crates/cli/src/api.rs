@@ -40,19 +40,24 @@ impl Client {
 
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let request = self.agent.get(format!("{}{path}", self.target.url));
-        let answer = request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call();
+        let answer =
+            request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call();
         read(self.check(answer)?)
     }
 
-    pub fn delete(&self, path: &str) -> anyhow::Result<()> {
+    pub fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let request = self.agent.delete(format!("{}{path}", self.target.url));
-        let answer = request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call();
-        self.check(answer).map(drop)
+        let answer =
+            request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call();
+        read(self.check(answer)?)
     }
 
     pub fn post(&self, path: &str, body: &impl Serialize) -> anyhow::Result<Response<Body>> {
         let request = self.agent.post(format!("{}{path}", self.target.url));
-        let answer = request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).send_json(body);
+        let answer = request
+            .header("authorization", self.bearer())
+            .header(CLIENT_HEADER, client_name())
+            .send_json(body);
         self.check(answer)
     }
 
@@ -63,7 +68,8 @@ impl Client {
     /// The lines of an answer, as they come.
     pub fn lines(&self, path: &str) -> anyhow::Result<impl Iterator<Item = std::io::Result<String>> + use<>> {
         let request = self.agent.get(format!("{}{path}", self.target.url));
-        let answer = request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call();
+        let answer =
+            request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call();
         Ok(BufReader::new(self.check(answer)?.into_body().into_reader()).lines())
     }
 
@@ -74,7 +80,11 @@ impl Client {
     fn check(&self, answer: Result<Response<Body>, ureq::Error>) -> anyhow::Result<Response<Body>> {
         let answer = answer.map_err(|error| {
             let text = format!("the server {} does not answer: {error}", self.target.url);
-            ui::error(ErrorCode::Internal, text, "`clunk logs --server` shows its log, `clunk up` starts it again")
+            ui::error(
+                ErrorCode::Internal,
+                text,
+                "`clunk logs --server` shows its log, `clunk up` starts it again",
+            )
         })?;
         if answer.status().is_success() {
             return Ok(answer);

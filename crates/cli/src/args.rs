@@ -104,7 +104,9 @@ pub struct Logs {
 }
 
 #[derive(Args)]
-#[command(after_help = "Examples:\n  clunk shell\n  clunk shell app.py::train\n  clunk shell --image im-0123… -- python3 -V")]
+#[command(
+    after_help = "Examples:\n  clunk shell\n  clunk shell app.py::train\n  clunk shell --image im-0123… -- python3 -V"
+)]
 pub struct Shell {
     /// FILE[::NAME]: the image and files of that function.
     pub file: Option<String>,

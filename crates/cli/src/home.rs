@@ -67,7 +67,8 @@ pub fn local_server() -> Option<ServerFile> {
 
 /// The server, or the error that says how to start one.
 pub fn need_server() -> anyhow::Result<Target> {
-    find_server()?.ok_or_else(|| ui::error(ErrorCode::NotFound, "no server is running here", "start one: clunk up"))
+    find_server()?
+        .ok_or_else(|| ui::error(ErrorCode::NotFound, "no server is running here", "start one: clunk up"))
 }
 
 fn read_token() -> anyhow::Result<String> {

@@ -20,7 +20,9 @@ pub fn ensure_server(output: Output) -> anyhow::Result<Target> {
     output.say("clunk: starting the local server …");
     let started = std::time::Instant::now();
     match start(&[]) {
-        Ok(url) => output.say(format_args!("clunk: {url} is up after {:.1} s", started.elapsed().as_secs_f32())),
+        Ok(url) => {
+            output.say(format_args!("clunk: {url} is up after {:.1} s", started.elapsed().as_secs_f32()))
+        }
         // Somebody else's start was a moment quicker.
         Err(error) if is_running(&error) => {}
         Err(error) => return Err(error),
@@ -47,7 +49,8 @@ fn wait_for_announcement() -> anyhow::Result<Target> {
 /// Starts `clunk up --foreground` as a process of its own and returns its address once it answers.
 pub fn start(arguments: &[String]) -> anyhow::Result<String> {
     let state = home::state_dir();
-    std::fs::create_dir_all(&state).with_context(|| format!("could not make the state folder {}", state.display()))?;
+    std::fs::create_dir_all(&state)
+        .with_context(|| format!("could not make the state folder {}", state.display()))?;
     let log = open_log()?;
     let (ready, tell): (OwnedFd, OwnedFd) = rustix::pipe::pipe()?;
     let mut command = Command::new(std::env::current_exe()?);
@@ -75,7 +78,11 @@ pub fn start(arguments: &[String]) -> anyhow::Result<String> {
 
 fn open_log() -> anyhow::Result<File> {
     let path = log_path();
-    OpenOptions::new().create(true).append(true).open(&path).with_context(|| format!("could not open {}", path.display()))
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .with_context(|| format!("could not open {}", path.display()))
 }
 
 pub fn log_path() -> std::path::PathBuf {

@@ -19,7 +19,12 @@ pub fn build(client: &Client, recipe: &Recipe, output: Output) -> anyhow::Result
         let text = |name: &str| event[name].as_str().unwrap_or_default();
         match text("type") {
             "step" if event["cached"] == false => {
-                output.say(format_args!("clunk: step {}/{}: {}", event["index"], event["total"], text("title")));
+                output.say(format_args!(
+                    "clunk: step {}/{}: {}",
+                    event["index"],
+                    event["total"],
+                    text("title")
+                ));
             }
             "log" if live => eprintln!("  {}", ui::paint("2", text("text").trim_end())),
             "done" => return Ok(text("image").parse()?),

@@ -96,7 +96,8 @@ pub fn table(head: &[&str], rows: &[Vec<String>]) {
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let padded: Vec<String> =
+            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         print(padded.join("  ").trim_end());
     };
     line(head.to_vec());
@@ -111,6 +112,9 @@ mod tests {
 
     #[test]
     fn sizes_are_short() {
-        assert_eq!([bytes(0), bytes(999), bytes(1500), bytes(123_456_789)], ["0 B", "999 B", "1.5 kB", "123.5 MB"]);
+        assert_eq!(
+            [bytes(0), bytes(999), bytes(1500), bytes(123_456_789)],
+            ["0 B", "999 B", "1.5 kB", "123.5 MB"]
+        );
     }
 }

@@ -91,33 +91,48 @@ pub struct CreateImage {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ImageRecord {
     pub id: ImageId,
-    /// One line: the base and the number of steps.
+    /// One line: the base and the steps.
     pub title: String,
     /// Version of the image's Python; none when it has none.
     pub python: Option<String>,
-    /// Bytes of all its layers; layers shared with other images count in each.
+    /// Bytes of all its layers, shared ones as well.
+    pub size_bytes: u64,
+    /// Bytes that only this image has.
+    pub own_bytes: u64,
+    pub layers: usize,
+    pub created_ms: u64,
+    /// By a running app.
+    pub in_use: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ImageDetail {
+    pub id: ImageId,
+    pub recipe: Recipe,
+    pub python: Option<String>,
     pub size_bytes: u64,
     pub created_ms: u64,
+    pub in_use: bool,
+    /// The lowest first.
     pub layers: Vec<LayerRecord>,
     pub env: BTreeMap<String, String>,
     pub workdir: Option<String>,
     pub entrypoint: Vec<String>,
     pub cmd: Vec<String>,
-    pub in_use: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct LayerRecord {
+    /// The step it was built by.
     pub title: String,
-    pub digest: String,
     pub size_bytes: u64,
+    /// Another image has it as well.
+    pub shared: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PruneAnswer {
     pub freed_bytes: u64,
-    pub images: usize,
-    pub layers: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

@@ -2,7 +2,7 @@
 
 use clunk_core::api::{
     AppEvent, AppRecord, BlobsAnswer, CallRecord, ContainerRecord, CreateApp, CreateAppAnswer, CreateImage,
-    CreateTree, ErrorAnswer, Health, ImageRecord, OpenShell, PruneAnswer, Status, TreeAnswer,
+    CreateTree, ErrorAnswer, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Status, TreeAnswer,
 };
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -79,7 +79,7 @@ fn schemas() -> Value {
         )*};
     }
     add!(AppEvent AppRecord BlobsAnswer CallRecord ContainerRecord CreateApp CreateAppAnswer CreateImage CreateTree
-        ErrorAnswer Health ImageRecord OpenShell PruneAnswer Status TreeAnswer);
+        ErrorAnswer Health ImageDetail ImageRecord OpenShell PruneAnswer Status TreeAnswer);
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))

@@ -9,8 +9,8 @@ use clunk_agent::Logs;
 use clunk_core::Digest;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::tree::Tree;
-use clunk_image::{BlobSource, Images, ImagesConfig};
-use clunk_runtime::Runtime;
+use clunk_image::{BlobSource, HostSettings, Images, ImagesConfig};
+use clunk_runtime::{Limits, Runtime};
 use clunk_store::{Blobs, SqliteStore, Store};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,9 @@ use crate::{VERSION, endpoints};
 
 /// How long open connections may take to end after the apps have stopped.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Processes and threads of a build step.
+const MAX_BUILD_PIDS: u64 = 16_384;
 
 /// What is shared by all requests.
 pub struct Server {
@@ -121,8 +124,15 @@ async fn open(
     let temporary = path.join("tmp");
     std::fs::create_dir_all(&temporary)
         .map_err(|error| io_error("open the folder for temporary files", &error))?;
-    let config =
-        ImagesConfig::new(path.clone(), Arc::new(BlobTrees(blobs.clone())), runtime.clone(), runner_dir);
+    let config = ImagesConfig {
+        state_dir: path.clone(),
+        blobs: Arc::new(BlobTrees(blobs.clone())),
+        runtime: runtime.clone(),
+        host: HostSettings::from_host(),
+        runner_dir: Some(runner_dir),
+        source_root: "/root".into(),
+        limits: Limits { pids: Some(MAX_BUILD_PIDS), ..Limits::default() },
+    };
     let images = Images::open(config).await.map_err(|error| error.body())?;
     let trees = Box::new(BlobTrees(blobs.clone()));
     let engine = Engine::new(runtime, images, Arc::new(store), logs, trees);

@@ -29,11 +29,14 @@ pub fn run(output: Output) -> anyhow::Result<ExitCode> {
 
 fn python() -> Check {
     let name = "python";
-    let found = Command::new("python3").args(["-c", "import platform; print(platform.python_version())"]).output();
+    let found =
+        Command::new("python3").args(["-c", "import platform; print(platform.python_version())"]).output();
     match found {
-        Ok(answer) if answer.status.success() => {
-            Check { name, verdict: Verdict::Ok, detail: String::from_utf8_lossy(&answer.stdout).trim().into() }
-        }
+        Ok(answer) if answer.status.success() => Check {
+            name,
+            verdict: Verdict::Ok,
+            detail: String::from_utf8_lossy(&answer.stdout).trim().into(),
+        },
         _ => Check {
             name,
             verdict: Verdict::Failure,

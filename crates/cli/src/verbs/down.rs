@@ -33,7 +33,11 @@ pub fn run(args: Down, output: Output) -> anyhow::Result<ExitCode> {
         }
         if asked.elapsed() > LIMIT {
             let text = format!("process {} has not stopped after {} s", server.pid, LIMIT.as_secs());
-            return Err(ui::error(ErrorCode::Internal, text, "kill it: clunk down --force; nothing recorded is lost"));
+            return Err(ui::error(
+                ErrorCode::Internal,
+                text,
+                "kill it: clunk down --force; nothing recorded is lost",
+            ));
         }
         std::thread::sleep(Duration::from_millis(10));
     }

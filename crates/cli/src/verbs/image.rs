@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clunk_core::api::{ImageRecord, PruneAnswer};
+use clunk_core::api::{ImageDetail, ImageRecord, LayerRecord, PruneAnswer};
 use serde_json::json;
 
 use crate::api::Client;
@@ -16,8 +16,8 @@ pub fn run(verb: Image, output: Output) -> anyhow::Result<ExitCode> {
         Image::List => list(&client, output)?,
         Image::Inspect { id } => inspect(&client, &id, output)?,
         Image::Remove { id } => {
-            client.delete(&format!("/api/images/{id}"))?;
-            output.say(format_args!("removed {id}; its layers go with `clunk image prune`"));
+            let removed: PruneAnswer = client.delete(&format!("/api/images/{id}"))?;
+            output.say(format_args!("removed {id}, {} freed", ui::bytes(removed.freed_bytes)));
         }
         Image::Prune => prune(&client, output)?,
     }
@@ -41,21 +41,27 @@ fn list(client: &Client, output: Output) -> anyhow::Result<()> {
             ui::bytes(image.size_bytes),
             ui::ago(image.created_ms),
             if image.in_use { "yes" } else { "" }.into(),
+            image.layers.to_string(),
             image.title.chars().take(60).collect(),
         ]
     };
     let rows: Vec<_> = images.iter().map(row).collect();
-    ui::table(&["IMAGE", "PYTHON", "SIZE", "BUILT", "IN USE", "WHAT"], &rows);
+    ui::table(&["IMAGE", "PYTHON", "SIZE", "BUILT", "IN USE", "LAYERS", "WHAT"], &rows);
     Ok(())
 }
 
 fn inspect(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
-    let image: ImageRecord = client.get(&format!("/api/images/{id}"))?;
+    let image: ImageDetail = client.get(&format!("/api/images/{id}"))?;
     if output.json {
         ui::print_json(&image);
         return Ok(());
     }
-    ui::print(format_args!("{}  {}  built {}", image.id, ui::bytes(image.size_bytes), ui::ago(image.created_ms)));
+    ui::print(format_args!(
+        "{}  {}  built {}",
+        image.id,
+        ui::bytes(image.size_bytes),
+        ui::ago(image.created_ms)
+    ));
     ui::print(format_args!("python      {}", image.python.as_deref().unwrap_or("none")));
     ui::print(format_args!("workdir     {}", image.workdir.as_deref().unwrap_or("-")));
     ui::print(format_args!("entrypoint  {}", json!(image.entrypoint)));
@@ -64,11 +70,11 @@ fn inspect(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
         ui::print(format_args!("env         {name}={value}"));
     }
     ui::print("");
-    let row = |layer: &clunk_core::api::LayerRecord| {
-        vec![layer.digest.chars().take(12).collect(), ui::bytes(layer.size_bytes), layer.title.clone()]
+    let row = |layer: &LayerRecord| {
+        vec![ui::bytes(layer.size_bytes), if layer.shared { "yes" } else { "" }.into(), layer.title.clone()]
     };
     let rows: Vec<_> = image.layers.iter().map(row).collect();
-    ui::table(&["LAYER", "SIZE", "STEP"], &rows);
+    ui::table(&["SIZE", "SHARED", "STEP"], &rows);
     Ok(())
 }
 
@@ -77,8 +83,7 @@ fn prune(client: &Client, output: Output) -> anyhow::Result<()> {
     if output.json {
         ui::print_json(&pruned);
     } else {
-        let freed = ui::bytes(pruned.freed_bytes);
-        ui::print(format_args!("removed {} images and {} layers, {freed} freed", pruned.images, pruned.layers));
+        ui::print(format_args!("{} freed", ui::bytes(pruned.freed_bytes)));
     }
     Ok(())
 }

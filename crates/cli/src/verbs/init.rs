@@ -18,7 +18,11 @@ pub fn run(args: Init, output: Output) -> anyhow::Result<ExitCode> {
     let mut file = match OpenOptions::new().create_new(true).write(true).open(&path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let hint = "name another file: clunk init other.py";
-            return Err(ui::error(ErrorCode::BadRequest, format!("{shown} exists; nothing was changed"), hint));
+            return Err(ui::error(
+                ErrorCode::BadRequest,
+                format!("{shown} exists; nothing was changed"),
+                hint,
+            ));
         }
         file => file.with_context(|| format!("could not write {shown}"))?,
     };

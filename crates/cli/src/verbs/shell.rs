@@ -44,7 +44,8 @@ fn empty() -> OpenShell {
 
 /// Lets the Python half build the image and upload the files of a function.
 fn of_function(target: &Target, file: &str) -> anyhow::Result<OpenShell> {
-    let answer = python(Some(target))?.args(["-m", "clunk", "prepare", file]).stderr(Stdio::inherit()).output()?;
+    let answer =
+        python(Some(target))?.args(["-m", "clunk", "prepare", file]).stderr(Stdio::inherit()).output()?;
     if !answer.status.success() {
         std::process::exit(answer.status.code().unwrap_or(1));
     }
@@ -56,7 +57,7 @@ fn full_id(client: &Client, text: &str) -> anyhow::Result<clunk_core::id::ImageI
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
-    let image: clunk_core::api::ImageRecord = client.get(&format!("/api/images/{text}"))?;
+    let image: clunk_core::api::ImageDetail = client.get(&format!("/api/images/{text}"))?;
     Ok(image.id)
 }
 
@@ -136,7 +137,11 @@ fn attach(mut reader: BufReader<TcpStream>) -> anyhow::Result<ExitCode> {
         let mut head = [0; 5];
         if reader.read_exact(&mut head).is_err() {
             drop(raw);
-            return Err(ui::error(ErrorCode::Internal, "the server closed the shell", "`clunk logs --server` may say why"));
+            return Err(ui::error(
+                ErrorCode::Internal,
+                "the server closed the shell",
+                "`clunk logs --server` may say why",
+            ));
         }
         let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
         let mut content = vec![0; length];

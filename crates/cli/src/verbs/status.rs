@@ -36,10 +36,20 @@ pub fn run(output: Output) -> anyhow::Result<ExitCode> {
 
 fn show(status: &Status) {
     ui::print(format_args!("{}  clunk {}  process {}", status.url, status.version, status.pid));
-    ui::print(format_args!("up {} s, {} resident, state in {}", status.uptime_s, ui::bytes(status.memory_bytes), status.state_dir));
+    ui::print(format_args!(
+        "up {} s, {} resident, state in {}",
+        status.uptime_s,
+        ui::bytes(status.memory_bytes),
+        status.state_dir
+    ));
     ui::print(format_args!(
         "{} apps, {} containers, {} calls running, {} waiting, {} ended, {} images",
-        status.apps_running, status.replicas, status.calls_running, status.calls_queued, status.calls_ended, status.images
+        status.apps_running,
+        status.replicas,
+        status.calls_running,
+        status.calls_queued,
+        status.calls_ended,
+        status.images
     ));
 }
 

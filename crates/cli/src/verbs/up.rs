@@ -64,7 +64,8 @@ fn serve(args: &Up, tell: Option<&std::fs::File>, output: Output) -> anyhow::Res
     // Whoever cannot have the folder or the port hears so before anything is touched.
     let state = StateDir::take(&path)?;
     let bound = Bound::bind(&args.host, args.port)?;
-    let runner = embed::lay_out(&path.join("runner").tap_create()?).context("could not lay out the runner")?;
+    let runner =
+        embed::lay_out(&path.join("runner").tap_create()?).context("could not lay out the runner")?;
     let helper = vec![std::env::current_exe()?.display().to_string(), crate::HELPER_VERB.into()];
     let executor = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -90,7 +91,9 @@ fn serve(args: &Up, tell: Option<&std::fs::File>, output: Output) -> anyhow::Res
 
 /// The first signal stops in order, the second at once.
 async fn stop_on_signal(stopping: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return;
     };
     for round in 0.. {

@@ -14,7 +14,9 @@ pub fn run(output: Output) -> anyhow::Result<ExitCode> {
     } else {
         ui::print(format_args!("clunk {}", env!("CARGO_PKG_VERSION")));
         if let Some(server) = server.filter(|server| server != env!("CARGO_PKG_VERSION")) {
-            output.say(format_args!("the running server is {server}; `clunk down` and `clunk up` bring it up to date"));
+            output.say(format_args!(
+                "the running server is {server}; `clunk down` and `clunk up` bring it up to date"
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)

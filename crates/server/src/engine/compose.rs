@@ -1,5 +1,6 @@
 //! From a function to the container that serves it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,18 +8,15 @@ use clunk_core::Digest;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, ContainerId, ImageId, ReplicaId};
-use clunk_image::BuiltImage;
+use clunk_image::{BuiltImage, ImageConfig, PartialImage, RUNNER_PATH};
 use clunk_runtime::{BindMount, ContainerSpec, Limits, Network, Profile, RootFs, Stdio, Upper};
 
 use super::{Engine, Pool};
 
-/// Where the runner and the SDK lie in every container.
-pub const RUNNER_MOUNT: &str = "/.clunk";
 /// Processes and threads of one container; a fork bomb ends here.
 const MAX_PIDS: u64 = 4096;
 /// Bytes of `/tmp` and `/dev/shm`, as a share of the memory limit.
 const TMP_SHARE: u64 = 2;
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything of a function's containers that is the same for each.
 pub struct Template(ContainerSpec);
@@ -32,9 +30,10 @@ pub async fn template(engine: &Engine, spec: &FunctionSpec) -> Result<Template, 
         return Err(ErrorBody::new(ErrorCode::BadRequest, text)
             .hint("add one to the image, e.g. apt_install(\"python3\")"));
     };
-    let mut container = base(engine, &image, &spec.trees).await?;
-    container.argv = vec![python.path.clone(), format!("{RUNNER_MOUNT}/clunk_runner.py")];
+    let mut container = base(engine, Root::of(&image), &spec.trees).await?;
+    container.argv = vec![python.path.clone(), format!("{RUNNER_PATH}/clunk_runner.py")];
     container.env.extend(spec.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    container.env.push(("CLUNK_IMAGE_ID".into(), image.id.to_string()));
     container.env.push(("CLUNK_LINK_FD".into(), "3".into()));
     container.workdir = image.config.workdir.clone().unwrap_or_else(|| spec.entry.source_root.clone());
     container.link = true;
@@ -56,9 +55,27 @@ pub fn find_image(engine: &Engine, id: ImageId) -> Result<Arc<BuiltImage>, Error
     })
 }
 
-/// A container of an image with trees laid over it, not yet told what to run.
-pub async fn base(engine: &Engine, image: &BuiltImage, trees: &[Digest]) -> Result<ContainerSpec, ErrorBody> {
-    let mut lowers = vec![engine.images.host_layer().map_err(|error| error.body())?];
+/// What a container stands on: an image, or the state before a build step that failed.
+pub struct Root<'a> {
+    layers: &'a [PathBuf],
+    config: &'a ImageConfig,
+    runner: Option<&'a PathBuf>,
+}
+
+impl<'a> Root<'a> {
+    pub fn of(image: &'a BuiltImage) -> Self {
+        Self { layers: &image.layers, config: &image.config, runner: image.runner_dir.as_ref() }
+    }
+
+    pub fn before_failure(partial: &'a PartialImage) -> Self {
+        Self { layers: &partial.layers, config: &partial.config, runner: None }
+    }
+}
+
+/// A container with trees laid over its root, not yet told what to run.
+pub async fn base(engine: &Engine, root: Root<'_>, trees: &[Digest]) -> Result<ContainerSpec, ErrorBody> {
+    let mut lowers: Vec<PathBuf> =
+        engine.images.host_layer().map_err(|error| error.body())?.into_iter().collect();
     for digest in trees.iter().rev() {
         let tree = engine.trees.tree(*digest).ok_or_else(|| {
             let text = format!("tree {} was not uploaded", digest.short());
@@ -67,21 +84,26 @@ pub async fn base(engine: &Engine, image: &BuiltImage, trees: &[Digest]) -> Resu
         })?;
         lowers.push(engine.images.lay_out_tree(&tree).await.map_err(|error| error.body())?);
     }
-    lowers.extend(image.layers.iter().cloned());
-    let runner = BindMount { source: runner_dir(image), target: RUNNER_MOUNT.into(), read_only: true };
+    lowers.extend(root.layers.iter().cloned());
+    let runner = root.runner.map(|source| BindMount {
+        source: source.clone(),
+        target: RUNNER_PATH.into(),
+        read_only: true,
+    });
+    let limits = Limits {
+        pids: Some(MAX_PIDS),
+        memory_bytes: Some(engine.capacity.memory_mib() << 20),
+        ..Limits::default()
+    };
     Ok(ContainerSpec {
         id: ContainerId::fresh(),
         root: RootFs { lowers, upper: Upper::Scratch },
-        mounts: vec![runner],
+        mounts: runner.into_iter().collect(),
         argv: Vec::new(),
-        env: environment(engine, image),
-        workdir: image.config.workdir.clone().unwrap_or_else(|| "/root".into()),
+        env: environment(engine, root.config),
+        workdir: root.config.workdir.clone().unwrap_or_else(|| "/root".into()),
         hostname: "clunk".into(),
-        limits: Limits {
-            pids: Some(MAX_PIDS),
-            memory_bytes: Some(engine.capacity.memory_mib() << 20),
-            ..Limits::default()
-        },
+        limits,
         network: Network::Nat,
         stdio: Stdio::Pipes,
         link: false,
@@ -89,20 +111,12 @@ pub async fn base(engine: &Engine, image: &BuiltImage, trees: &[Digest]) -> Resu
     })
 }
 
-fn runner_dir(image: &BuiltImage) -> PathBuf {
-    image.runner_dir.clone()
-}
-
-fn environment(engine: &Engine, image: &BuiltImage) -> Vec<(String, String)> {
-    let defaults = [("PATH", DEFAULT_PATH), ("HOME", "/root"), ("LANG", "C.UTF-8"), ("CLUNK_IS_REMOTE", "1")];
-    let mut env: Vec<(String, String)> = defaults.map(|(name, value)| (name.into(), value.into())).into();
+fn environment(engine: &Engine, config: &ImageConfig) -> Vec<(String, String)> {
+    let defaults = [("HOME", "/root"), ("LANG", "C.UTF-8"), ("CLUNK_IS_REMOTE", "1")];
+    let mut env: BTreeMap<String, String> = defaults.map(|(name, value)| (name.into(), value.into())).into();
     env.extend(engine.images.ca_env());
-    for (name, value) in &image.config.env {
-        env.retain(|(other, _)| other != name);
-        env.push((name.clone(), value.clone()));
-    }
-    env.push(("CLUNK_IMAGE_ID".into(), image.id.to_string()));
-    env
+    env.extend(config.full_env());
+    env.into_iter().collect()
 }
 
 impl Template {

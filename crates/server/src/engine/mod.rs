@@ -5,7 +5,7 @@ mod capacity;
 pub mod compose;
 mod pool;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
@@ -162,13 +162,13 @@ impl Engine {
         self.all_apps().iter().flat_map(|app| app.pools()).flat_map(|pool| pool.containers()).collect()
     }
 
-    pub fn images_in_use(&self) -> Vec<ImageId> {
+    pub fn images_in_use(&self) -> HashSet<ImageId> {
         self.all_apps().iter().flat_map(|app| app.pools()).map(|pool| pool.spec.image).collect()
     }
 }
 
 fn check_specs(specs: &[FunctionSpec]) -> Result<(), ErrorBody> {
-    let mut names = std::collections::HashSet::new();
+    let mut names = HashSet::new();
     for spec in specs {
         spec.check().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
         if !names.insert(spec.name.as_str()) {

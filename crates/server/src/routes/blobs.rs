@@ -34,21 +34,14 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Jso
     let blobs = server.blobs.clone();
     let writing = tokio::task::spawn_blocking(move || store(&blobs, received));
     let mut stream = body.into_data_stream();
-    let mut complete = true;
     while let Some(piece) = stream.next().await {
-        match piece {
-            Ok(piece) if pieces.send(piece).await.is_ok() => {}
-            // The writer has failed and says why.
-            Ok(_) => break,
-            Err(_) => {
-                complete = false;
-                break;
-            }
+        // A body that broke off ends inside a blob, also when it broke off between two: nothing is committed.
+        let broken = piece.is_err();
+        let piece = piece.unwrap_or_else(|_| Bytes::from_static(&[0]));
+        // A writer that is gone has failed and says why.
+        if pieces.send(piece).await.is_err() || broken {
+            break;
         }
-    }
-    if !complete {
-        // Nothing is committed: the writer sees an end inside a blob, or is told so here.
-        let _ = pieces.send(Bytes::from_static(&[0])).await;
     }
     drop(pieces);
     let stored = writing.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;

@@ -12,13 +12,14 @@ use axum::http::{StatusCode, header};
 use axum::response::Response;
 use clunk_core::api::OpenShell;
 use clunk_core::error::{ErrorBody, ErrorCode};
+use clunk_core::id::ImageId;
 use clunk_runtime::{Control, ExitReason, Profile, Started, Stdio};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
 
 use super::json;
 use crate::answer::Failure;
-use crate::engine::compose;
+use crate::engine::compose::{self, Root};
 use crate::server::Server;
 
 pub const PROTOCOL: &str = "clunk-tty";
@@ -56,25 +57,19 @@ pub async fn open(State(server): State<Arc<Server>>, request: Request) -> Result
 
 async fn start(server: &Server, shell: OpenShell) -> Result<Started, Failure> {
     let engine = &server.engine;
-    let image = match (&shell.recipe, shell.image) {
-        (_, Some(id)) => match engine.images.get(id) {
-            Some(image) => image,
-            None => engine
-                .images
-                .partial(id)
-                .ok_or_else(|| crate::answer::not_found(format_args!("image {id}")))?,
-        },
-        (Some(recipe), None) => {
-            let id = clunk_core::id::ImageId::of(recipe.digest());
-            compose::find_image(engine, id)?
-        }
-        (None, None) => {
-            return Err(ErrorBody::new(ErrorCode::BadRequest, "which image?")
-                .hint("give `image` or `recipe`")
-                .into());
-        }
+    let Some(id) = shell.image.or_else(|| shell.recipe.as_ref().map(|recipe| ImageId::of(recipe.digest())))
+    else {
+        return Err(ErrorBody::new(ErrorCode::BadRequest, "which image?")
+            .hint("give `image` or `recipe`")
+            .into());
     };
-    let mut container = compose::base(engine, &image, &shell.trees).await?;
+    let (built, partial) = (engine.images.get(id), engine.images.partial(id));
+    let root = match (&built, &partial) {
+        (Some(image), _) => Root::of(image),
+        (None, Some(partial)) => Root::before_failure(partial),
+        (None, None) => return Err(crate::answer::not_found(format_args!("image {id}"))),
+    };
+    let mut container = compose::base(engine, root, &shell.trees).await?;
     container.argv = if shell.command.is_empty() { default_shell() } else { shell.command };
     let term = if shell.term.is_empty() { "xterm-256color".into() } else { shell.term };
     container.env.push(("TERM".into(), term));
