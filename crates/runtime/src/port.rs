@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clunk_core::id::ContainerId;
+use serde::{Deserialize, Serialize};
 
 /// Everything a container needs to start. Paths of the host are absolute; paths of the container are absolute there.
 #[derive(Debug, Clone)]
@@ -150,7 +151,7 @@ pub enum ExitReason {
     Lost,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     pub cpu: Duration,
     pub memory_bytes: u64,

@@ -1,0 +1,170 @@
+//! The native runtime: the asynchronous side, which never forks; the helper does.
+
+mod checks;
+mod container;
+mod link;
+mod plan;
+mod resolver;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use async_trait::async_trait;
+
+use crate::port::{Check, ContainerSpec, Network, Runtime, RuntimeError, Started, Swept, Upper};
+use crate::wire::{HelperConfig, PoolSize, ToHelper};
+use container::Container;
+use link::Link;
+
+/// Host owner of user 0 of containers when the runtime runs as root. Far from what distributions hand out to people,
+/// services and other container engines.
+const BASE: u32 = 2_000_000_000;
+/// Every container has the users 0 to 65535, as images expect.
+const IDS: u32 = 65_536;
+
+/// How to run containers on this machine.
+#[derive(Debug, Clone)]
+pub struct NativeConfig {
+    /// Absolute; on a file system that overlayfs can write to. One runtime uses it at a time.
+    pub state_dir: PathBuf,
+    /// Program and arguments that call [`crate::spawner_main`]. Absolute, as the environment is empty.
+    pub helper: Vec<String>,
+    /// How many containers stand half made, so that a start is short. Each is a sleeping process.
+    pub pool: PoolSize,
+}
+
+impl NativeConfig {
+    pub fn new(state_dir: impl Into<PathBuf>, helper: Vec<String>) -> Self {
+        Self { state_dir: state_dir.into(), helper, pool: PoolSize { nat: 4, isolated: 2 } }
+    }
+}
+
+/// Containers by namespaces, overlayfs and control groups of this machine. Dropping it stops them all.
+pub struct NativeRuntime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: NativeConfig,
+    link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    /// Set by shutdown: no new helper is started after it.
+    closed: std::sync::atomic::AtomicBool,
+    /// So that the link's reader does not keep the runtime alive.
+    me: Weak<Inner>,
+}
+
+impl NativeRuntime {
+    /// Nothing is started before the first use.
+    pub fn new(config: NativeConfig) -> Self {
+        let inner = Arc::new_cyclic(|me| Inner {
+            config,
+            link: tokio::sync::Mutex::default(),
+            closed: false.into(),
+            me: me.clone(),
+        });
+        Self { inner }
+    }
+
+    /// Starts the helper and lets it make its first containers ready. `start` does so too when nobody did before.
+    pub async fn warm_up(&self) -> Result<(), RuntimeError> {
+        self.inner.link().await.map(drop)
+    }
+
+    /// The helper's process id, when one runs.
+    pub async fn helper_pid(&self) -> Option<u32> {
+        self.inner.link.lock().await.as_ref().filter(|link| link.is_alive()).map(|link| link.pid)
+    }
+}
+
+impl Drop for NativeRuntime {
+    fn drop(&mut self) {
+        self.inner.closed.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Ok(link) = self.inner.link.try_lock()
+            && let Some(link) = link.as_ref()
+        {
+            link.close();
+        }
+    }
+}
+
+impl Inner {
+    /// The helper that runs, or a new one.
+    async fn link(&self) -> Result<Arc<Link>, RuntimeError> {
+        let mut current = self.link.lock().await;
+        if let Some(link) = current.as_ref().filter(|link| link.is_alive()) {
+            return Ok(link.clone());
+        }
+        if self.closed.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(RuntimeError::Helper("the runtime was shut down".into()));
+        }
+        let link = Link::open(&self.config.helper, self.helper_config(), self.me.clone()).await?;
+        *current = Some(link.clone());
+        Ok(link)
+    }
+
+    fn helper_config(&self) -> HelperConfig {
+        let resolver = resolver::find();
+        HelperConfig {
+            state_dir: self.config.state_dir.clone(),
+            instance: instance(&self.config.state_dir),
+            base: BASE,
+            ids: IDS,
+            pool: self.config.pool,
+            resolv_conf: resolver.text,
+            resolvers: resolver.servers,
+            rootless: false,
+        }
+    }
+}
+
+/// Five hexadecimal digits that tell this state directory from others: as many as fit into an interface name.
+fn instance(state_dir: &std::path::Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    // FNV-1a: stable across releases, unlike the standard library's hasher.
+    let hash = state_dir.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{:05x}", hash & 0xf_ffff)
+}
+
+#[async_trait]
+impl Runtime for NativeRuntime {
+    async fn start(&self, spec: ContainerSpec) -> Result<Started, RuntimeError> {
+        let link = self.inner.link().await?;
+        let id = spec.id;
+        let (scratch, keep) = match &spec.root.upper {
+            Upper::Scratch => {
+                (Some(self.inner.config.state_dir.join("containers").join(id.to_string())), None)
+            }
+            Upper::Keep { upper, .. } => (None, Some(upper.clone())),
+        };
+        let plan = plan::container(&spec, scratch.as_deref())?;
+        let nat = spec.network == Network::Nat;
+        let message = ToHelper::Start { id, nat, scratch, keep };
+        Container::start(link, &spec, &plan, message).await
+    }
+
+    async fn sweep(&self) -> Result<Swept, RuntimeError> {
+        // The helper sweeps before it does anything else; what it found then is all there was.
+        let link = self.inner.link().await?;
+        let report = &link.report;
+        Ok(Swept { containers: report.containers, cgroups: report.cgroups, interfaces: report.interfaces })
+    }
+
+    async fn checks(&self) -> Vec<Check> {
+        let report = self.inner.link().await.map(|link| link.report.clone());
+        checks::all(&self.inner.config, report.map_err(|error| error.to_string()))
+    }
+
+    fn host_id(&self, id: u32) -> u32 {
+        BASE + id.min(IDS - 1)
+    }
+
+    async fn shutdown(&self) {
+        self.inner.closed.store(true, std::sync::atomic::Ordering::Relaxed);
+        let link = self.inner.link.lock().await.take();
+        if let Some(link) = link {
+            link.shutdown().await;
+        }
+    }
+}
