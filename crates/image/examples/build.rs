@@ -6,9 +6,16 @@ mod support;
 
 use std::time::Instant;
 
-#[tokio::main]
+fn main() -> std::process::ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("helper") {
+        return clunk_runtime::spawner_main();
+    }
+    tokio::runtime::Runtime::new().expect("threads").block_on(run());
+    std::process::ExitCode::SUCCESS
+}
+
 #[allow(clippy::print_stdout)]
-async fn main() {
+async fn run() {
     tracing_subscriber::fmt().init();
     let mut args = std::env::args().skip(1);
     let state = args.next().expect("a state folder");

@@ -220,15 +220,30 @@ pub fn unable() -> Option<&'static str> {
 
 /// A state folder that outlives the test, so that a base is made once for all of them.
 pub fn shared_state() -> PathBuf {
-    let folder = std::env::var_os("CLUNK_TEST_STATE")
-        .map_or_else(|| Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("/tmp")).join("image-state"), PathBuf::from);
+    let folder = std::env::var_os("CLUNK_TEST_STATE").map_or_else(
+        || Path::new(option_env!("CARGO_TARGET_TMPDIR").unwrap_or("/tmp")).join("image-state"),
+        PathBuf::from,
+    );
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
 pub async fn open(state: &Path, files: Arc<Files>) -> Images {
-    let runtime: Arc<dyn Runtime> = Arc::new(ChrootRuntime::new());
-    open_with(state, files, runtime).await
+    open_with(state, files, runtime()).await
+}
+
+/// The native runtime with the example program as its helper, which `cargo test` builds beside the tests; the
+/// stand-in when asked for by `CLUNK_TEST_RUNTIME=chroot`.
+pub fn runtime() -> Arc<dyn Runtime> {
+    let here = std::env::current_exe().unwrap();
+    let target = here.ancestors().nth(2).unwrap();
+    let helper = target.join("examples/build");
+    if std::env::var("CLUNK_TEST_RUNTIME").is_ok_and(|name| name == "chroot") || !helper.is_file() {
+        return Arc::new(ChrootRuntime::new());
+    }
+    let folder = tempfile::Builder::new().prefix("clunk-rt").tempdir().unwrap().keep();
+    let helper = vec![helper.display().to_string(), "helper".into()];
+    Arc::new(clunk_runtime::NativeRuntime::new(clunk_runtime::NativeConfig::new(folder, helper)))
 }
 
 pub async fn open_with(state: &Path, files: Arc<Files>, runtime: Arc<dyn Runtime>) -> Images {
