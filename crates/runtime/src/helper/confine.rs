@@ -122,7 +122,10 @@ fn mount_everything(prepared: &Prepared<'_>, plan: &Plan, overlay: &OwnedFd) -> 
     put(&skeleton.sys, "/sys", Kind::Directory, &mut places)?;
     put(&skeleton.dev, "/dev", Kind::Directory, &mut places)?;
     put(&tmp("1777")?, "/dev/shm", Kind::Directory, &mut places)?;
-    put(&tmp("1777")?, "/tmp", Kind::Directory, &mut places)?;
+    // A build step finds what earlier steps left in `/tmp`, and leaves there what later ones want.
+    if !plan.program.build_profile {
+        put(&tmp("1777")?, "/tmp", Kind::Directory, &mut places)?;
+    }
     for (target, file) in host_files(prepared, plan)? {
         put(&file, target, Kind::File, &mut places)?;
     }

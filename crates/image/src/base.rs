@@ -1,0 +1,143 @@
+//! The first step: which base a recipe means now, and its layers.
+
+use std::sync::Arc;
+
+use clunk_core::Digest;
+use clunk_core::recipe::Base;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::context::Context;
+use crate::debian::{self, Bootstrap, Mirror, Releases, Suite};
+use crate::flight::{Flights, Log};
+use crate::image::{Chain, LayerRef};
+use crate::layer::{now_ms, read_json, write_json};
+use crate::{BuildEvent, ImageError};
+
+/// A Debian base is looked up again after this; security updates of Python are rarer.
+const DEBIAN_FRESH_MS: u64 = 14 * 24 * 3600 * 1000;
+
+/// What a name stood for when it was last asked, in `bases/`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BaseRecord {
+    pub chain: Chain,
+    /// What the base was made of.
+    pub version: Digest,
+    /// Counted up by a forced build, so that all steps above are built again too.
+    pub generation: u64,
+    pub checked_ms: u64,
+    /// Whether a forced build may be satisfied with it: it was made for that.
+    #[serde(default)]
+    pub title: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Bases {
+    flights: Flights<Chain>,
+}
+
+impl Bases {
+    /// The base of a recipe, made when missing.
+    pub async fn find(
+        &self,
+        context: &Arc<Context>,
+        base: &Base,
+        force: bool,
+        events: &mpsc::Sender<BuildEvent>,
+    ) -> Result<Chain, ImageError> {
+        let key = base_key(base)?;
+        if !force && let Some(chain) = self.known(context, base)? {
+            return Ok(chain);
+        }
+        let (context, base) = (context.clone(), base.clone());
+        self.flights
+            .join(key, events, |log| async move { make(&context, &base, key, force, log).await })
+            .await
+    }
+
+    /// The base as it was last found, when that is recent and its layers are there.
+    pub fn known(&self, context: &Context, base: &Base) -> Result<Option<Chain>, ImageError> {
+        let Some(record) = read(context, base_key(base)?) else { return Ok(None) };
+        let fresh_ms = match base {
+            Base::DebianSlim { .. } => DEBIAN_FRESH_MS,
+            Base::Registry { .. } => return Ok(None),
+        };
+        Ok((now_ms() < record.checked_ms + fresh_ms).then_some(record.chain))
+    }
+
+    /// Layers of bases, which stay when images are pruned: the next build wants them.
+    pub fn layers(&self, context: &Context) -> Vec<LayerRef> {
+        let Ok(folder) = std::fs::read_dir(context.layers.state().join("bases")) else { return Vec::new() };
+        let records = folder.flatten().filter_map(|entry| read_json::<BaseRecord>(&entry.path()).ok());
+        records.flat_map(|record| record.chain.stack).collect()
+    }
+}
+
+fn base_key(base: &Base) -> Result<Digest, ImageError> {
+    Ok(match base {
+        Base::DebianSlim { python } => {
+            let suite = Suite::for_python(python.as_deref())?;
+            Digest::of_json(&("debian", debian::RECIPE_VERSION, suite.name, debian::architecture()))
+        }
+        Base::Registry { reference, credentials } => {
+            // What one may pull another may not: each with their own record.
+            let who = credentials.as_ref().map(|who| Digest::of_json(&(&who.username, &who.password)));
+            Digest::of_json(&("registry", reference, who))
+        }
+    })
+}
+
+fn read(context: &Context, key: Digest) -> Option<BaseRecord> {
+    let record: BaseRecord =
+        read_json(&context.layers.state().join("bases").join(format!("{key}.json"))).ok()?;
+    record.chain.stack.iter().all(|layer| context.layers.exists(layer)).then_some(record)
+}
+
+async fn make(
+    context: &Arc<Context>,
+    base: &Base,
+    key: Digest,
+    force: bool,
+    log: Log,
+) -> Result<Chain, ImageError> {
+    let old = read(context, key);
+    let generation = old.as_ref().map_or(0, |record| record.generation) + u64::from(force);
+    let (version, stack, config) = match base {
+        Base::DebianSlim { python } => {
+            let suite = Suite::for_python(python.as_deref())?;
+            match debian(context, suite, &log).await {
+                Ok((version, layer)) => (version, vec![layer], debian::image_config()),
+                // Without a network an old base is better than none.
+                Err(error @ (ImageError::Fetch { .. } | ImageError::Status { .. })) if !force => {
+                    let old = old.ok_or_else(|| error.clone())?;
+                    log.line(&format!("{error}; going on with the base of before"));
+                    return Ok(old.chain);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Base::Registry { .. } => return Err(ImageError::Internal("registry images come later".into())),
+    };
+    let chain = Chain { key: Digest::of_json(&(key, version, generation)), stack, config };
+    let record =
+        BaseRecord { chain: chain.clone(), version, generation, checked_ms: now_ms(), title: base.title() };
+    write_json(&context.layers.state().join("bases").join(format!("{key}.json")), &record)?;
+    Ok(chain)
+}
+
+async fn debian(
+    context: &Arc<Context>,
+    suite: &'static Suite,
+    log: &Log,
+) -> Result<(Digest, LayerRef), ImageError> {
+    let mirror = Mirror::find(&context.host)?;
+    log.line(&format!("Debian {} from {}", suite.name, mirror.main));
+    let releases = Releases::fetch(&context.http, &context.host, &mirror, suite).await?;
+    let version = releases.version();
+    let layer =
+        Digest::of_json(&("debian", debian::RECIPE_VERSION, suite.name, debian::architecture(), version));
+    if !context.layers.exists(&LayerRef::Layer(layer)) {
+        Bootstrap { context, suite, mirror, releases, log: log.clone() }.run(layer).await?;
+    }
+    Ok((version, LayerRef::Layer(layer)))
+}

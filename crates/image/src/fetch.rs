@@ -1,0 +1,179 @@
+//! Files from the network: checked against their digest while they come, kept by it, retried when a link breaks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clunk_core::Digest;
+use clunk_core::digest::Hasher;
+use futures_util::StreamExt;
+use tokio::io::AsyncWriteExt;
+
+use crate::layer::random_name;
+use crate::{HostSettings, ImageError};
+
+/// A host that does not answer within this is down for our purposes.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Nothing at all for this long: the link is dead.
+pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Attempts for one file.
+const ATTEMPTS: u32 = 3;
+
+const USER_AGENT: &str = concat!("clunk/", env!("CARGO_PKG_VERSION"));
+
+#[derive(Clone)]
+pub(crate) struct Http(reqwest::Client);
+
+/// The extra certificates of the settings, for clients of our own.
+pub(crate) fn extra_certificates(host: &HostSettings) -> Option<Vec<u8>> {
+    // One file of trusted certificates is seldom more than 300 kB.
+    host.ca_bundle.as_ref().and_then(|path| std::fs::read(path).ok())
+}
+
+/// Chooses the process's cryptography once; someone else's earlier choice stands.
+pub(crate) fn install_cryptography() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+impl Http {
+    pub fn new(host: &HostSettings) -> Result<Self, ImageError> {
+        install_cryptography();
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT);
+        if let Some(pem) = extra_certificates(host) {
+            let parsed = reqwest::Certificate::from_pem_bundle(&pem);
+            builder = builder.tls_certs_merge(parsed.unwrap_or_default());
+        }
+        builder
+            .build()
+            .map(Self)
+            .map_err(|error| ImageError::Internal(format!("could not set up the HTTP client: {error}")))
+    }
+
+    /// A small file in memory. `None` when the server has none.
+    pub async fn get(&self, url: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, ImageError> {
+        retried(|| self.get_once(url, max_bytes)).await
+    }
+
+    async fn get_once(&self, url: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, ImageError> {
+        let answer = self.0.get(url).send().await.map_err(|error| failed(url, &error))?;
+        if matches!(answer.status().as_u16(), 404 | 410) {
+            return Ok(None);
+        }
+        if !answer.status().is_success() {
+            return Err(ImageError::Status { url: url.into(), status: answer.status().as_u16() });
+        }
+        let mut stream = answer.bytes_stream();
+        let mut content = Vec::new();
+        while let Some(piece) = stream.next().await {
+            content.extend_from_slice(&piece.map_err(|error| failed(url, &error))?);
+            if content.len() > max_bytes {
+                let reason = format!("it is larger than {max_bytes} bytes");
+                return Err(ImageError::Unverified { what: url.into(), reason });
+            }
+        }
+        Ok(Some(content))
+    }
+
+    /// A file with a known digest, from the cache folder or the network.
+    pub async fn cached(&self, url: &str, want: Digest, folder: &Path) -> Result<PathBuf, ImageError> {
+        let path = folder.join(want.to_string());
+        if path.is_file() {
+            // Pruning goes by the time of last use.
+            let _ =
+                std::fs::File::open(&path).and_then(|file| file.set_modified(std::time::SystemTime::now()));
+            return Ok(path);
+        }
+        retried(|| self.download(url, want, &path)).await?;
+        Ok(path)
+    }
+
+    async fn download(&self, url: &str, want: Digest, path: &Path) -> Result<(), ImageError> {
+        let answer = self.0.get(url).send().await.map_err(|error| failed(url, &error))?;
+        if !answer.status().is_success() {
+            return Err(ImageError::Status { url: url.into(), status: answer.status().as_u16() });
+        }
+        let temporary = Temporary(path.with_file_name(format!(".tmp-{}", random_name())));
+        let failed_io = |error| ImageError::io("write", &temporary.0, error);
+        let mut file = tokio::fs::File::create(&temporary.0).await.map_err(failed_io)?;
+        let mut hasher = Hasher::default();
+        let mut stream = answer.bytes_stream();
+        while let Some(piece) = stream.next().await {
+            let piece = piece.map_err(|error| failed(url, &error))?;
+            hasher.update(&piece);
+            file.write_all(&piece).await.map_err(failed_io)?;
+        }
+        file.flush().await.map_err(failed_io)?;
+        let got = hasher.finish();
+        if got != want {
+            let reason = format!("its digest is {} instead of {}", got.short(), want.short());
+            return Err(ImageError::Unverified { what: url.into(), reason });
+        }
+        std::fs::rename(&temporary.0, path).map_err(failed_io)
+    }
+}
+
+/// Removes the file unless it was renamed away.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Tries again what another try may mend.
+async fn retried<T, F: Future<Output = Result<T, ImageError>>>(
+    work: impl Fn() -> F,
+) -> Result<T, ImageError> {
+    let mut attempt = 1;
+    loop {
+        let error = match work().await {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let passing = match &error {
+            ImageError::Fetch { .. } | ImageError::Unverified { .. } => true,
+            ImageError::Status { status, .. } => *status >= 500 || *status == 429,
+            _ => false,
+        };
+        if !passing || attempt == ATTEMPTS {
+            return Err(error);
+        }
+        tokio::time::sleep(Duration::from_millis(300 * u64::from(attempt))).await;
+        attempt += 1;
+    }
+}
+
+fn failed(url: &str, error: &reqwest::Error) -> ImageError {
+    ImageError::Fetch { url: url.into(), reason: deepest(error) }
+}
+
+/// The innermost cause, which says what really happened.
+pub(crate) fn deepest(error: &dyn std::error::Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+/// Runs blocking work; a flag tells it when its caller is gone.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce(Arc<std::sync::atomic::AtomicBool>) -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
+    struct CancelOnDrop(Arc<std::sync::atomic::AtomicBool>);
+    impl Drop for CancelOnDrop {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let cancel = CancelOnDrop(Arc::default());
+    let flag = cancel.0.clone();
+    let done = tokio::task::spawn_blocking(move || work(flag)).await;
+    done.unwrap_or_else(|error| Err(ImageError::Internal(format!("a build step panicked: {error}"))))
+}

@@ -1,0 +1,277 @@
+//! The layers of a state folder: made aside, measured, and put in place by one rename.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use clunk_core::Digest;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::ImageError;
+use crate::beneath::Ids;
+use crate::image::LayerRef;
+
+/// Beginning of names of unfinished work, removed when the folder is opened next.
+const TEMPORARY: &str = ".tmp-";
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayerMeta {
+    pub title: String,
+    /// Bytes on disk.
+    pub size_bytes: u64,
+    pub files: u64,
+    pub created_ms: u64,
+}
+
+/// The layer folders and who uses them now.
+pub(crate) struct Layers {
+    state: PathBuf,
+    pub ids: Ids,
+    pins: Mutex<HashMap<LayerRef, usize>>,
+}
+
+/// Keeps a layer from being pruned.
+pub(crate) struct Pin {
+    layers: Arc<Layers>,
+    layer: LayerRef,
+}
+
+/// A folder for work in progress; gone when dropped.
+pub(crate) struct Scratch {
+    path: PathBuf,
+}
+
+impl Layers {
+    pub fn open(state: &Path, ids: Ids) -> Result<Arc<Self>, ImageError> {
+        for name in ["layers", "trees", "images", "bases", "tools", "cache"] {
+            let folder = state.join(name);
+            fs::create_dir_all(&folder).map_err(|error| ImageError::io("make folder", &folder, error))?;
+            // The mapped users of containers must be able to walk down to their files.
+            let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
+            remove_leftovers(&folder)?;
+        }
+        Ok(Arc::new(Self { state: state.into(), ids, pins: Mutex::default() }))
+    }
+
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
+    fn home(&self, layer: &LayerRef) -> PathBuf {
+        match layer {
+            LayerRef::Layer(key) => self.state.join("layers").join(key.to_string()),
+            LayerRef::Tree(digest) => self.state.join("trees").join(digest.to_string()),
+        }
+    }
+
+    /// The folder for overlayfs.
+    pub fn path(&self, layer: &LayerRef) -> PathBuf {
+        self.home(layer).join("fs")
+    }
+
+    pub fn exists(&self, layer: &LayerRef) -> bool {
+        self.home(layer).join("layer.json").is_file()
+    }
+
+    pub fn meta(&self, layer: &LayerRef) -> Option<LayerMeta> {
+        read_json(&self.home(layer).join("layer.json")).ok()
+    }
+
+    /// Uses the layer, if it is there.
+    pub fn pin(self: &Arc<Self>, layer: LayerRef) -> Option<Pin> {
+        let mut pins = self.pins.lock().expect("no panic while held");
+        if !self.exists(&layer) {
+            return None;
+        }
+        *pins.entry(layer).or_default() += 1;
+        Some(Pin { layers: self.clone(), layer })
+    }
+
+    /// A private folder with `fs/` in it, owned by the container's root.
+    pub fn scratch(&self) -> Result<Scratch, ImageError> {
+        let path = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
+        let make = || -> io::Result<()> {
+            fs::create_dir(&path)?;
+            fs::DirBuilder::new().mode(0o755).create(path.join("fs"))?;
+            self.ids.give_to_root(&path.join("fs"))
+        };
+        make().map_err(|error| ImageError::io("make folder", &path, error))?;
+        Ok(Scratch { path })
+    }
+
+    /// Makes what the scratch folder holds the layer; blocks. Another one that came first wins.
+    pub fn commit(&self, scratch: &Scratch, layer: LayerRef, title: &str) -> Result<LayerMeta, ImageError> {
+        let failed = |error| ImageError::io("finish layer", &scratch.path, error);
+        for leftover in ["work", "mounts"] {
+            match fs::remove_dir_all(scratch.path.join(leftover)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+        }
+        let (size_bytes, files) = measure(&scratch.fs()).map_err(failed)?;
+        let meta = LayerMeta { title: title.into(), size_bytes, files, created_ms: now_ms() };
+        write_json(&scratch.path.join("layer.json"), &meta)?;
+        let home = self.home(&layer);
+        match fs::rename(&scratch.path, &home) {
+            Ok(()) => {}
+            Err(_) if self.exists(&layer) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        sync_folder(home.parent().expect("a layer has a parent folder"));
+        Ok(meta)
+    }
+
+    /// Removes layers that are not wanted and not in use; says how many bytes that freed.
+    pub fn prune(&self, wanted: impl Fn(&LayerRef) -> bool) -> Result<u64, ImageError> {
+        let mut freed = 0;
+        for (folder, of) in
+            [("layers", LayerRef::Layer as fn(Digest) -> LayerRef), ("trees", LayerRef::Tree as fn(_) -> _)]
+        {
+            let folder = self.state.join(folder);
+            let failed = |error| ImageError::io("read folder", &folder, error);
+            for entry in fs::read_dir(&folder).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let name = entry.file_name();
+                let Some(layer) = name.to_str().and_then(|name| name.parse().ok()).map(of) else { continue };
+                if wanted(&layer) {
+                    continue;
+                }
+                let pins = self.pins.lock().expect("no panic while held");
+                if pins.contains_key(&layer) {
+                    continue;
+                }
+                let size = self.meta(&layer).map_or(0, |meta| meta.size_bytes);
+                let trash = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
+                fs::rename(entry.path(), &trash).map_err(|error| ImageError::io("remove", &trash, error))?;
+                drop(pins);
+                fs::remove_dir_all(&trash).map_err(|error| ImageError::io("remove", &trash, error))?;
+                freed += size;
+            }
+        }
+        Ok(freed)
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let mut pins = self.layers.pins.lock().expect("no panic while held");
+        if let Some(count) = pins.get_mut(&self.layer) {
+            *count -= 1;
+            if *count == 0 {
+                pins.remove(&self.layer);
+            }
+        }
+    }
+}
+
+impl Scratch {
+    /// What becomes the layer.
+    pub fn fs(&self) -> PathBuf {
+        self.path.join("fs")
+    }
+
+    pub fn work(&self) -> PathBuf {
+        self.path.join("work")
+    }
+
+    /// A folder beside it, owned by the container's root, for a mount; not part of the layer.
+    pub fn mount(&self, name: &str, ids: &Ids) -> Result<PathBuf, ImageError> {
+        let path = self.path.join("mounts").join(name);
+        let make = || -> io::Result<()> {
+            fs::create_dir_all(&path)?;
+            ids.give_to_root(&path)
+        };
+        make().map_err(|error| ImageError::io("make folder", &path, error))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.path);
+        if path.exists() {
+            // May be a hundred thousand files: not on a thread that serves others.
+            std::thread::spawn(move || {
+                if let Err(error) = fs::remove_dir_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "could not remove a temporary folder");
+                }
+            });
+        }
+    }
+}
+
+fn remove_leftovers(folder: &Path) -> Result<(), ImageError> {
+    let failed = |error| ImageError::io("clean", folder, error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            let is_folder = entry.file_type().map_err(failed)?.is_dir();
+            if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }
+                .map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes on disk and number of files; a file with several names counts once.
+pub(crate) fn measure(folder: &Path) -> io::Result<(u64, u64)> {
+    let (mut bytes, mut files) = (0, 0);
+    let mut seen = std::collections::HashSet::new();
+    let mut todo = vec![folder.to_path_buf()];
+    while let Some(folder) = todo.pop() {
+        for entry in fs::read_dir(&folder)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            files += 1;
+            if meta.is_dir() {
+                todo.push(entry.path());
+            }
+            if meta.nlink() < 2 || meta.is_dir() || seen.insert(meta.ino()) {
+                bytes += meta.blocks() * 512;
+            }
+        }
+    }
+    Ok((bytes, files))
+}
+
+pub(crate) fn now_ms() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.as_millis() as u64
+}
+
+/// A name nobody else uses, not a secret.
+pub(crate) fn random_name() -> String {
+    clunk_core::id::ContainerId::fresh().to_string()
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, ImageError> {
+    let text = fs::read(path).map_err(|error| ImageError::io("read", path, error))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| ImageError::Corrupt { path: path.into(), reason: error.to_string() })
+}
+
+/// Writes the file whole or not at all.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ImageError> {
+    let folder = path.parent().expect("a file has a folder");
+    let temporary = folder.join(format!("{TEMPORARY}{}", random_name()));
+    let write = || -> io::Result<()> {
+        let mut file = fs::File::create(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(value).expect("our types have a JSON form"))?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&temporary);
+        ImageError::io("write", path, error)
+    })
+}
+
+fn sync_folder(folder: &Path) {
+    if let Err(error) = fs::File::open(folder).and_then(|file| file.sync_all()) {
+        tracing::warn!(path = %folder.display(), %error, "could not sync a folder");
+    }
+}
