@@ -28,7 +28,7 @@ def main(n: int = 3) -> None: ...
 
 async def use() -> None:
     reveal_type(square.remote(3))
-    reveal_type(square.remote.aio(3, name="x"))
+    _ = reveal_type(square.remote.aio(3, name="x"))
     reveal_type(await square.remote.aio(3))
     reveal_type(square.local(3))
     reveal_type(later.remote(1.5))
@@ -86,7 +86,7 @@ def folder(tmp_path):
 def normal(text):
     text = text.replace("builtins.", "").replace("typing.", "").replace("clunk.app.", "").replace("Union[str, None]", "str | None")
     text = text.replace("CoroutineType", "Coroutine").replace("types.", "")
-    return re.sub(r"Tuple\\[", "tuple[", text)
+    return text.replace("Tuple[", "tuple[")
 
 
 def mypy(folder, name):
@@ -143,6 +143,7 @@ def test_stubs_agree_with_the_modules():
         text=True,
     )
     # The parameters of builders are checked when they are used, so that a container does not pay for it.
-    known = ("App.function", "App.cls", "Image.", "Function.__get__", "clunk.app.LocalEntrypoint.__init__")
+    # Type variables and what only we construct have no place in the stubs, or only there.
+    known = ("App.function", "Image.", "__init__", ".P is not", ".R is not", ".L is not", "clunk.app.RunContext")
     lines = [line for line in done.stdout.splitlines() if line.startswith("clunk.")]
     assert [line for line in lines if not any(name in line for name in known)] == []
