@@ -7,17 +7,17 @@ class Error(Exception):
     `hint` says how to mend it, when that is known; `code` is the stable name of the kind, `docs/errors/CODE.md` its page.
     """
 
-    def __init__(self, *args, hint=None, code=None):
+    def __init__(self, *args: object, hint: "str | None" = None, code: "str | None" = None) -> None:
         super().__init__(*args)
         self.hint = hint
         self.code = code
 
     @property
-    def message(self):
+    def message(self) -> str:
         """The text without the hint."""
         return super().__str__()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
 
 

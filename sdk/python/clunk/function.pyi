@@ -1,4 +1,4 @@
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Generic, NoReturn, TypeVar
 
 from typing_extensions import ParamSpec
@@ -15,7 +15,7 @@ class Remote(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Runs the function in a container and returns its value, or raises what it raised."""
 
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, without blocking the event loop."""
 
 class Function(Generic[P, R, L]):

@@ -214,8 +214,9 @@ class FakeFunction:
         entry = self.record["entry"]
         self.root = self.server.lay_out(self.record["trees"][0])
         env = dict(self.record["env"])
-        if "CLUNK_SOURCE_PATH" in env:
-            env["CLUNK_SOURCE_PATH"] = ":".join(self.root + path for path in env["CLUNK_SOURCE_PATH"].split(":"))
+        # The runner also takes /root itself, which here is another folder.
+        path = [*filter(None, env.get("CLUNK_SOURCE_PATH", "").split(":")), "/root"]
+        env["CLUNK_SOURCE_PATH"] = ":".join(self.root + folder for folder in path)
         self.runner = runner_driver.Runner(
             module=entry["module"],
             qualname=entry["qualname"],
