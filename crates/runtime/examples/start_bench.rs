@@ -27,7 +27,8 @@ fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("helper") {
         return spawner_main();
     }
-    let outcome = tokio::runtime::Runtime::new().map_err(Into::into).and_then(|tokio| tokio.block_on(bench()));
+    let outcome =
+        tokio::runtime::Runtime::new().map_err(Into::into).and_then(|tokio| tokio.block_on(bench()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -51,7 +52,8 @@ async fn bench() -> Outcome<()> {
     let scratch = std::env::temp_dir().join(format!("clunk-bench-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     let program = std::env::current_exe()?.to_string_lossy().into_owned();
-    let runtime = NativeRuntime::new(NativeConfig::new(scratch.join("state"), vec![program, "helper".into()]));
+    let runtime =
+        NativeRuntime::new(NativeConfig::new(scratch.join("state"), vec![program, "helper".into()]));
     let owned = scratch.join("rootfs");
     let bench = Bench { runtime, rootfs, owned, scratch: scratch.clone() };
     copy_for_containers(&bench)?;
@@ -160,8 +162,12 @@ fn bare(bench: &Bench, run: usize) -> Outcome<Duration> {
     for path in [&upper, &work, &merged] {
         fs::create_dir_all(path)?;
     }
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", bench.rootfs.display(), upper.display(), work.display());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        bench.rootfs.display(),
+        upper.display(),
+        work.display()
+    );
     let options = std::ffi::CString::new(options)?;
     let mut command = Command::new(PROGRAM[0]);
     command.args(&PROGRAM[1..]).env_clear().stdin(Pipe::null()).stdout(Pipe::piped());
@@ -198,10 +204,20 @@ fn runc_run(bench: &Bench, run: usize) -> Outcome<Duration> {
     for path in [&upper, &work, &root] {
         fs::create_dir_all(path)?;
     }
-    let options =
-        format!("lowerdir={},upperdir={},workdir={}", bench.rootfs.display(), upper.display(), work.display());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        bench.rootfs.display(),
+        upper.display(),
+        work.display()
+    );
     let options = std::ffi::CString::new(options)?;
-    rustix::mount::mount("overlay", &root, "overlay", rustix::mount::MountFlags::empty(), options.as_c_str())?;
+    rustix::mount::mount(
+        "overlay",
+        &root,
+        "overlay",
+        rustix::mount::MountFlags::empty(),
+        options.as_c_str(),
+    )?;
     write_bundle(&bundle)?;
     let since = Instant::now();
     let mut child = Command::new("runc")
@@ -253,7 +269,10 @@ async fn burst(bench: &Bench) -> Outcome<()> {
         times.push(outcome?);
     }
     let worst = times.iter().max().copied().unwrap_or_default();
-    eprintln!("burst    {BURST} at once: all ended after {:?}, slowest first line {worst:?}", since.elapsed());
+    eprintln!(
+        "burst    {BURST} at once: all ended after {:?}, slowest first line {worst:?}",
+        since.elapsed()
+    );
     Ok(())
 }
 
@@ -262,6 +281,9 @@ async fn sequence(bench: &Bench, runs: usize) -> Outcome<()> {
     for _ in 0..runs {
         start(bench).await?;
     }
-    eprintln!("sequence {runs} one after another, each to its very end: {:?} each", since.elapsed() / runs as u32);
+    eprintln!(
+        "sequence {runs} one after another, each to its very end: {:?} each",
+        since.elapsed() / runs as u32
+    );
     Ok(())
 }
