@@ -70,6 +70,12 @@ impl NativeRuntime {
         self.inner.link().await.map(drop)
     }
 
+    /// What this runtime's things on the host carry in their names: control groups and the nftables table are
+    /// `clunk_<instance>`, interfaces `ck<instance>-<number>`.
+    pub fn instance(&self) -> String {
+        instance(&self.inner.config.state_dir)
+    }
+
     /// The helper's process id, when one runs.
     pub async fn helper_pid(&self) -> Option<u32> {
         self.inner.link.lock().await.as_ref().filter(|link| link.is_alive()).map(|link| link.pid)

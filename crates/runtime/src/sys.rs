@@ -190,10 +190,16 @@ pub(crate) fn signal_fd(signals: &[i32]) -> io::Result<OwnedFd> {
 
 /// Default action for every signal and an empty mask, as a program expects to find them.
 pub(crate) fn reset_signals() {
+    const SIGNALS: libc::c_long = 64;
+    const SET_SIZE: usize = 8;
+    // The kernel's own `struct sigaction` of any architecture fits; all zero is the default action. The C library's
+    // function would leave out the two signals it keeps for itself, which may be ignored by whoever started us.
+    let default = [0u64; 8];
     // SAFETY: only sets default actions; the set is initialised before use.
     unsafe {
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+        for signal in 1..=SIGNALS {
+            let none = std::ptr::null_mut::<u64>();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, SET_SIZE);
         }
         let mut set = std::mem::zeroed();
         libc::sigemptyset(&mut set);

@@ -156,9 +156,16 @@ impl Netlink {
     }
 
     /// A pair of interfaces, both down: `name` here, `peer_name` in the other network namespace.
-    pub(crate) fn add_pair(&mut self, name: &str, peer_name: &str, other: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn add_pair(
+        &mut self,
+        name: &str,
+        peer_name: &str,
+        other: BorrowedFd<'_>,
+        mtu: u32,
+    ) -> io::Result<()> {
         let request = Request::new(libc::RTM_NEWLINK, NEW, &link(0, 0, 0))
             .attribute(libc::IFLA_IFNAME, &text(name))
+            .attribute(libc::IFLA_MTU, &mtu.to_ne_bytes())
             .nested(libc::IFLA_LINKINFO, &[], |request| {
                 request.attribute(libc::IFLA_INFO_KIND, b"veth").nested(
                     libc::IFLA_INFO_DATA,
@@ -167,6 +174,7 @@ impl Netlink {
                         request.nested(VETH_INFO_PEER, &link(0, 0, 0), |request| {
                             request
                                 .attribute(libc::IFLA_IFNAME, &text(peer_name))
+                                .attribute(libc::IFLA_MTU, &mtu.to_ne_bytes())
                                 .attribute(libc::IFLA_NET_NS_FD, &(other.as_raw_fd() as u32).to_ne_bytes())
                         })
                     },
