@@ -83,7 +83,9 @@ pub(crate) fn read_plan<P: serde::de::DeserializeOwned>(fd: OwnedFd) -> Result<P
 
 fn start(prepared: &Prepared<'_>, plan: &Plan, files: Files) -> Result<program::Running, Failure> {
     // 6. limits
-    prepared.group.limit(&plan.limits).step("limits")?;
+    if !prepared.group.directories().is_empty() || !prepared.config.rootless {
+        prepared.group.limit(&plan.limits).step("limits")?;
+    }
     // 7. mount namespace
     sys::unshare(libc::CLONE_NEWNS).step("mount namespace")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)

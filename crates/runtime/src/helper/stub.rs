@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::cgroup::Group;
 use crate::fdpass;
@@ -27,6 +27,8 @@ pub(crate) struct Blueprint<'a> {
     pub slot: Option<(Subnet, u16)>,
     /// Whether control groups of version 2 are shown inside.
     pub show_cgroup: bool,
+    /// For standard input, output and errors.
+    pub null: BorrowedFd<'a>,
 }
 
 /// What the first process holds while it waits.
@@ -43,7 +45,7 @@ pub(crate) struct Prepared<'a> {
 /// The life of a scout; never returns.
 pub(crate) fn run_scout(blueprint: Blueprint<'_>, helper: OwnedFd) -> ! {
     let _ = sys::die_with_parent();
-    sys::close_all_but(&[helper.as_raw_fd()], None);
+    sys::close_all_but(&[helper.as_raw_fd()], Some(blueprint.null));
     match scout(&blueprint) {
         Ok(None) => sys::exit(0),
         Ok(Some(user_namespace)) => run_first_process(blueprint, user_namespace, helper),
