@@ -126,7 +126,7 @@ impl Helper {
         let _ = rustix::process::setsid();
         sys::hide_command_line();
         sys::set_name(c"clunk-helper");
-        sys::not_dumpable()?;
+        sys::set_dumpable(false)?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let Some((ToHelper::Configure(config), _)) = fdpass::receive(&agent)? else { return Ok(None) };
         let filters = crate::seccomp::compile().map_err(io::Error::other)?;

@@ -105,9 +105,9 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
 }
 
-/// Closes this process's memory and descriptors to debuggers and `/proc` of equal users.
-pub(crate) fn not_dumpable() -> io::Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, 0)
+/// Whether this process's memory and descriptors are open to debuggers and `/proc` of equal users.
+pub(crate) fn set_dumpable(open: bool) -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, open.into())
 }
 
 pub(crate) fn no_new_privileges() -> io::Result<()> {

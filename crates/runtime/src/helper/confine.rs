@@ -171,7 +171,7 @@ pub(crate) fn become_tenant(namespace: std::os::fd::BorrowedFd<'_>, groups: bool
     sys::become_root(groups).step("user")?;
     // Changing users forgot it.
     sys::die_with_parent().step("user")?;
-    sys::not_dumpable().step("user")
+    sys::set_dumpable(false).step("user")
 }
 
 pub(crate) fn drop_privileges(build_profile: bool) -> Result<(), Failure> {

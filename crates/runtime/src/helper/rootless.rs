@@ -36,6 +36,8 @@ pub(crate) fn enter(config: &HelperConfig) -> io::Result<Option<String>> {
         become_pasta(helper)
     }
     drop((entered, tell_mapped));
+    // Without root, the files that maps are written to are ours only while we are open.
+    sys::set_dumpable(true)?;
     sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWNET)?;
     if config.ids == 1 {
         fs::write("/proc/self/setgroups", "deny")?;
@@ -50,7 +52,7 @@ pub(crate) fn enter(config: &HelperConfig) -> io::Result<Option<String>> {
         return Err(io::Error::other(trouble));
     }
     sys::become_root(config.ids > 1)?;
-    // Changing users closed what was open to the owner, and forgot nothing else.
+    sys::set_dumpable(false)?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", slave)?;
     Ok(wait_for_network().err().map(|error| error.to_string()))
@@ -97,7 +99,7 @@ fn wait_for_network() -> io::Result<()> {
     netlink.set_up(1)?;
     let since = Instant::now();
     loop {
-        if netlink.routes()?.len() > 2 {
+        if crate::net::way_out().is_some() {
             return Ok(());
         }
         let porter_ended = matches!(sys::reap(-1, false), Ok(Some(_)) | Err(_));

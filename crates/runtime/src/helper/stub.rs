@@ -80,7 +80,9 @@ fn make_user_namespace(config: &HelperConfig) -> io::Result<OwnedFd> {
     let (done_inside, done) = io::pipe()?;
     let Some(child) = sys::fork()? else {
         drop(done);
-        let made = sys::unshare(libc::CLONE_NEWUSER).is_ok();
+        // As root of its own namespace only, the scout may write the maps of nobody who is closed to it.
+        let opened = !config.rootless || sys::set_dumpable(true).is_ok();
+        let made = opened && sys::unshare(libc::CLONE_NEWUSER).is_ok();
         let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
         let _ = ready_inside.write_all(&[u8::from(made)]);
         let mut done_inside = done_inside;
@@ -94,7 +96,11 @@ fn make_user_namespace(config: &HelperConfig) -> io::Result<OwnedFd> {
         if made != [1] {
             return Err(io::Error::other("the kernel refused a new user namespace"));
         }
-        let map = format!("0 {} {}", config.base, config.ids);
+        let map = match config.sub_ids {
+            // A line must lie within one line of the map above, where the user stands apart from its other ids.
+            Some(_) => format!("0 0 1\n1 1 {}", config.ids - 1),
+            None => format!("0 {} {}", config.base, config.ids),
+        };
         fs::write(format!("/proc/{child}/uid_map"), &map)?;
         fs::write(format!("/proc/{child}/gid_map"), &map)?;
         Ok(fs::File::open(format!("/proc/{child}/ns/user"))?.into())
