@@ -15,6 +15,7 @@ mod host;
 mod image;
 mod images;
 mod layer;
+mod oci;
 mod plan;
 mod python;
 mod stack;
