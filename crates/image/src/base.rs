@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use clunk_core::{Digest, ErrorCode};
 use clunk_core::recipe::Base;
+use clunk_core::{Digest, ErrorCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 

@@ -84,12 +84,15 @@ pub(crate) async fn find(
     let pulled = client.pull_manifest_and_config(&reference, &auth).await;
     let (manifest, digest, config) = pulled.map_err(|error| explain(text, &error))?;
     if manifest.layers.len() > MAX_LAYERS {
-        return Err(bad(text, format!("it has {} layers, at most {MAX_LAYERS} can be stacked", manifest.layers.len())));
+        return Err(bad(
+            text,
+            format!("it has {} layers, at most {MAX_LAYERS} can be stacked", manifest.layers.len()),
+        ));
     }
     let digest = digest.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
     let digest = digest.ok_or_else(|| bad(text, "its digest is not SHA-256".into()))?;
-    let config: ConfigFile =
-        serde_json::from_str(&config).map_err(|error| bad(text, format!("its settings cannot be read: {error}")))?;
+    let config: ConfigFile = serde_json::from_str(&config)
+        .map_err(|error| bad(text, format!("its settings cannot be read: {error}")))?;
     let config = image_config(config.config.unwrap_or_default());
     Ok(Found { digest, manifest, config, pull: Pull { client, reference } })
 }
@@ -157,7 +160,11 @@ impl Pull {
         let stream = self.client.pull_blob_stream(&self.reference, descriptor).await;
         let stream = stream.map_err(|error| explain(&name, &error))?;
         let context = context.clone();
-        let title = format!("{} {}", self.reference.repository(), &descriptor.digest[..descriptor.digest.len().min(19)]);
+        let title = format!(
+            "{} {}",
+            self.reference.repository(),
+            &descriptor.digest[..descriptor.digest.len().min(19)]
+        );
         let runtime = tokio::runtime::Handle::current();
         blocking(move |cancel| {
             let bridge = SyncIoBridge::new_with_handle(StreamReader::new(stream), runtime);
@@ -193,8 +200,10 @@ impl<R: Read> Read for Cancelable<'_, R> {
 
 fn client(context: &Context, reference: &Reference) -> Result<Client, ImageError> {
     fetch::install_cryptography();
-    let protocol = if is_loopback(reference.resolve_registry()) { ClientProtocol::Http } else { ClientProtocol::Https };
-    let certificates = fetch::extra_certificates(&context.host).map(|pem| fetch::split_pem(&pem)).unwrap_or_default();
+    let protocol =
+        if is_loopback(reference.resolve_registry()) { ClientProtocol::Http } else { ClientProtocol::Https };
+    let certificates =
+        fetch::extra_certificates(&context.host).map(|pem| fetch::split_pem(&pem)).unwrap_or_default();
     let certificate = |data| Certificate { encoding: CertificateEncoding::Pem, data };
     let proxy = |names: [&str; 2]| names.iter().find_map(|name| context.host.proxies.get(*name).cloned());
     let config = ClientConfig {
@@ -208,7 +217,8 @@ fn client(context: &Context, reference: &Reference) -> Result<Client, ImageError
         no_proxy: proxy(["NO_PROXY", "no_proxy"]),
         ..ClientConfig::default()
     };
-    Client::try_from(config).map_err(|error| ImageError::Internal(format!("could not set up the client: {error}")))
+    Client::try_from(config)
+        .map_err(|error| ImageError::Internal(format!("could not set up the client: {error}")))
 }
 
 /// Whether the registry runs on this machine, where nobody listens between: it may speak plain HTTP.
@@ -278,12 +288,17 @@ fn explain(reference: &str, error: &OciDistributionError) -> ImageError {
         E::ServerError { code: 404, .. } => missing("it does not know the name".into()),
         E::RegistryError { envelope, .. } => {
             let codes: Vec<_> = envelope.errors.iter().map(|error| &error.code).collect();
-            let text = envelope.errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ");
+            let text =
+                envelope.errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; ");
             if codes.iter().any(|code| matches!(code, OciErrorCode::Unauthorized | OciErrorCode::Denied)) {
                 return denied(text);
             }
-            let unknown =
-                |code: &&OciErrorCode| matches!(code, OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound);
+            let unknown = |code: &&OciErrorCode| {
+                matches!(
+                    code,
+                    OciErrorCode::ManifestUnknown | OciErrorCode::NameUnknown | OciErrorCode::NotFound
+                )
+            };
             match codes.iter().any(unknown) {
                 true => missing(text),
                 false => ImageError::RegistryUnreachable { reference, reason: text },
@@ -292,7 +307,9 @@ fn explain(reference: &str, error: &OciDistributionError) -> ImageError {
         E::RequestError(_) | E::IoError(_) | E::ServerError { .. } => {
             ImageError::RegistryUnreachable { reference, reason }
         }
-        E::ImageIndexParsingNoPlatformResolverError => bad(&reference, "it is not made for this machine".into()),
+        E::ImageIndexParsingNoPlatformResolverError => {
+            bad(&reference, "it is not made for this machine".into())
+        }
         _ => bad(&reference, reason),
     }
 }
