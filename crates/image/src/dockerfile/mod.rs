@@ -278,7 +278,10 @@ fn copy(name: &str, mut rest: &str) -> Parsed<Kind> {
             ("--chmod", value) => match u32::from_str_radix(value, 8) {
                 Ok(bits) if bits <= 0o7777 => mode = Some(bits),
                 _ => {
-                    return complain(format!("`{value}` is no mode"), "give it in octal, such as --chmod=755");
+                    return complain(
+                        format!("`{value}` is no mode"),
+                        "give it in octal, such as --chmod=755",
+                    );
                 }
             },
             ("--link", _) => {}
