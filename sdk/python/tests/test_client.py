@@ -5,6 +5,7 @@ import socket
 import threading
 
 import pytest
+
 from clunk import exception
 from clunk._client.calls import Calls
 from clunk._client.client import Client
@@ -82,7 +83,7 @@ def call(server, *args, **kwargs):
         ok(b'{"a":1}'),
         [bytes([byte]) for byte in ok(b'{"a":1}')],
         b"HTTP/1.1 100 Continue\r\n\r\n" + ok(b'{"a":1}'),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4;x=y\r\n\":1}\r\n0\r\nTrailer: x\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{"a\r\n4;x=y\r\n":1}\r\n0\r\nTrailer: x\r\n\r\n',
         b'HTTP/1.1 200 OK\r\ncontent-LENGTH:   7  \r\nx: \r\n\r\n{"a":1}',
     ],
     ids=["whole", "byte by byte", "after an interim answer", "chunked", "odd headers"],
@@ -117,7 +118,7 @@ def test_a_connection_that_the_server_closed_is_not_used_again():
         (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nshort", None),
         (b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 20_000, exception.ConnectionError),
         (b"HTTP/1.1 502 Bad\r\nContent-Length: 4\r\n\r\noops", exception.ServiceError),
-        (b'HTTP/1.1 404 X\r\nContent-Length: 2\r\n\r\n{}', exception.NotFoundError),
+        (b"HTTP/1.1 404 X\r\nContent-Length: 2\r\n\r\n{}", exception.NotFoundError),
     ],
 )
 def test_answers_that_are_wrong(answer, kind):
@@ -131,7 +132,11 @@ def test_answers_that_are_wrong(answer, kind):
 
 
 def test_lines_as_they_come():
-    pieces = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b'5\r\n{"a":\r\n', b"9\r\n1}\n{\"b\":2\r\n2\r\n}\n\r\n0\r\n\r\n"]
+    pieces = [
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b'5\r\n{"a":\r\n',
+        b'9\r\n1}\n{"b":2\r\n2\r\n}\n\r\n0\r\n\r\n',
+    ]
     one = client(Script(pieces))
     _, lines = one.stream("GET", "/events")
     assert list(lines) == [{"a": 1}, {"b": 2}]
@@ -222,7 +227,8 @@ def test_threads_share_a_client():
     calls = Calls(client(server), None)
     found = []
     threads = [
-        threading.Thread(target=lambda: [found.append(calls.call(Named, (), {})[0]) for _ in range(20)]) for _ in range(10)
+        threading.Thread(target=lambda: [found.append(calls.call(Named, (), {})[0]) for _ in range(20)])
+        for _ in range(10)
     ]
     for thread in threads:
         thread.start()

@@ -1,7 +1,8 @@
 """`@app.function`: what its parameters mean to the server, and what it refuses."""
 
-import clunk
 import pytest
+
+import clunk
 from clunk import exception
 
 
@@ -21,7 +22,10 @@ GOOD = [
     ({}, {"_policy": {}, "_env": {}}),
     ({"timeout": 10, "startup_timeout": 20}, {"_policy": {"timeout_s": 10, "startup_timeout_s": 20}}),
     ({"min_containers": 1, "max_containers": 2}, {"_policy": {"min_containers": 1, "max_containers": 2}}),
-    ({"scaledown_window": 5, "single_use_containers": True}, {"_policy": {"scaledown_window_s": 5, "single_use": True}}),
+    (
+        {"scaledown_window": 5, "single_use_containers": True},
+        {"_policy": {"scaledown_window_s": 5, "single_use": True}},
+    ),
     ({"env": {"A": "b"}}, {"_env": {"A": "b"}}),
     ({"secrets": [], "volumes": {}, "retries": None, "schedule": None}, {"_policy": {}}),
 ]

@@ -5,8 +5,9 @@ import os
 import pickle
 import sys
 
-import clunk
 import pytest
+
+import clunk
 from clunk import exception
 from clunk._resolve import DEBIAN_PYTHONS, Resolver
 
@@ -55,7 +56,10 @@ def recipe(image):
 PIP = {"index_url": None, "extra_index_url": None, "find_links": None, "pre": False, "extra_options": ""}
 STEPS = [
     (lambda: base.apt_install("git", ["curl", "jq"]), {"kind": "apt_install", "packages": ["git", "curl", "jq"]}),
-    (lambda: base.pip_install("a", "b==1"), {"kind": "pip_install", "packages": ["a", "b==1"], "requirements": [], **PIP}),
+    (
+        lambda: base.pip_install("a", "b==1"),
+        {"kind": "pip_install", "packages": ["a", "b==1"], "requirements": [], **PIP},
+    ),
     (
         lambda: base.uv_pip_install(["a"], index_url="https://x", pre=True, extra_options="--no-deps"),
         {
@@ -151,7 +155,9 @@ def test_local_python_source(monkeypatch, tmp_path):
 def test_dockerfile_context(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     made, client = recipe(
-        base.dockerfile_commands("COPY a.txt b.txt /", context_dir=tmp_path, context_files={"b.txt": tmp_path / "a.txt"})
+        base.dockerfile_commands(
+            "COPY a.txt b.txt /", context_dir=tmp_path, context_files={"b.txt": tmp_path / "a.txt"}
+        )
     )
     assert [file["path"] for file in client.trees[made["steps"][0]["context"]]] == ["/context/a.txt", "/context/b.txt"]
 

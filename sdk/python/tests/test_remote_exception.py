@@ -4,6 +4,7 @@ import pickle
 import traceback
 
 import pytest
+
 from clunk import exception
 from clunk._client.remote_exception import RemoteExceptions
 from clunk._runner import failure

@@ -134,7 +134,9 @@ def test_output_is_tagged_and_comes_before_the_result(start):
     assert call(runner) == (False, "utf-8", 1)
     assert runner.logs[0] == (0, "stdout", "at import\n")
     assert {entry[0] for entry in runner.logs[1:]} == {1}
-    text = {name: "".join(text for _, stream, text in runner.logs[1:] if stream == name) for name in ("stdout", "stderr")}
+    text = {
+        name: "".join(text for _, stream, text in runner.logs[1:] if stream == name) for name in ("stdout", "stderr")
+    }
     assert text == {"stdout": "one 2\nno end", "stderr": "wrong\nüüü\n"}
 
 
@@ -341,7 +343,9 @@ def test_it_ends_when_the_agent_goes(start):
 
 
 def test_exit_handlers_run(start, tmp_path):
-    runner = start(f"import atexit\natexit.register(lambda: open({str(tmp_path / 'left')!r}, 'w').close())\ndef f(): pass")
+    runner = start(
+        f"import atexit\natexit.register(lambda: open({str(tmp_path / 'left')!r}, 'w').close())\ndef f(): pass"
+    )
     assert runner.stop() == 0
     assert (tmp_path / "left").exists()
 

@@ -79,7 +79,7 @@ def _load_file(path, rest):
 
 
 def set_first_folder(folder):
-    """Puts the user's folder first on the module path, as `python FILE` does, in place of what `python -m` put there."""
+    """Puts the user's folder first on the module path, as `python FILE` does, instead of what `python -m` put there."""
     if sys.path and sys.path[0] in ("", os.getcwd()) and not getattr(sys.flags, "safe_path", False):
         del sys.path[0]
     sys.path.insert(0, folder)

@@ -176,7 +176,9 @@ class _Lane:
                 return connection
             connection.close()
         if self.client._tls:
-            raise exception.UnimplementedError(".aio() over https is not available yet", hint="use .remote() in threads")
+            raise exception.UnimplementedError(
+                ".aio() over https is not available yet", hint="use .remote() in threads"
+            )
         # The server is near and its backlog deep: a blocking connect takes microseconds.
         connection = Connection(self.client.address)
         connection.socket.setblocking(False)

@@ -46,11 +46,11 @@ def server_error(status, body):
     """The exception for an error answer."""
     try:
         error = json.loads(bytes(body))["error"]
-        code, message, hint = error["code"], error["message"], error.get("hint")
+        error["code"], error["message"]
     except (ValueError, KeyError, TypeError):
         text = bytes(body[:500]).decode("utf-8", "replace").strip()
         return _STATUSES.get(status, exception.ServiceError)(f"the server answered {status}: {text or 'nothing'}")
-    return error_from(error, _STATUSES.get(status, exception.ServiceError)) if code else exception.ServiceError(message)
+    return error_from(error, _STATUSES.get(status, exception.ServiceError))
 
 
 def error_from(error, default=exception.ServiceError):
