@@ -157,8 +157,6 @@ class Events(threading.Thread):
                 if kind == "log":
                     self._output.log(event)
                     self._count(event.get("call"))
-                elif kind == "replica":
-                    self._output.replica(event)
                 elif kind == "app" and event.get("state") == "stopped":
                     return
         except Exception as error:

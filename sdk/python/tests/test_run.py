@@ -334,7 +334,8 @@ def test_a_failed_build_shows_its_log(project):
     project.write("two.py", TWO)
     project.server.build_events = [
         {"type": "step", "index": 1, "total": 1, "title": "run_commands false", "cached": False},
-        {"type": "log", "text": "the log\n"},
+        {"type": "log", "text": "the log"},
+        {"type": "log", "text": "of the step"},
         {
             "type": "error",
             "error": {"code": "build-failed", "message": "exit code 1", "hint": "read the log"},
@@ -346,7 +347,7 @@ def test_a_failed_build_shows_its_log(project):
     done = project.run("two.py::two")
     assert done.returncode == 1
     assert done.stderr == (
-        "clunk: building 1/1 run_commands false\nthe log\n"
+        "clunk: building 1/1 run_commands false\nthe log\nof the step\n"
         "error: step 1 (run_commands false): exit code 1\nhint: read the log\n"
     )
 

@@ -1,7 +1,7 @@
 """Requests to the server, with its errors as exceptions and its connections pooled."""
 
 import json
-import platform
+import sys
 
 import clunk
 from clunk import exception
@@ -67,11 +67,12 @@ class Client:
         self.address, self._tls, prefix = _parse_url(self.url)
         self._prefix = prefix
         self._idle = []
+        python = sys.version.partition(" ")[0]
         host = f"{self.address[0]}:{self.address[1]}"
         self.head = (
             f" HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
             f"clunk-client: python/{clunk.__version__}\r\n"
-            f"clunk-python: {platform.python_version()}\r\n"
+            f"clunk-python: {python}\r\n"
         ).encode()
 
     # Connections
