@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from conftest import SDK
 
 HELLO = """
     import clunk
@@ -290,6 +291,29 @@ def test_a_module_that_fails_in_the_container_only(project):
     assert done.returncode == 1
     assert "RuntimeError: only there" in done.stderr
     assert 'raise RuntimeError("only there")' in done.stderr
+
+
+def test_a_module_that_only_this_machine_has(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "helper_elsewhere.py").write_text("")
+    project.write(
+        "bad.py",
+        """
+        import clunk
+        app = clunk.App()
+        @app.function()
+        def f():
+            import helper_elsewhere
+        """,
+    )
+    done = project.run("bad.py", env={"PYTHONPATH": f"{SDK}:{elsewhere}"})
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "ModuleNotFoundError: No module named 'helper_elsewhere'\n"
+        "hint: helper_elsewhere is outside the project that was sent: "
+        'add .add_local_python_source("helper_elsewhere") to the image\n'
+    )
 
 
 def test_errors_of_the_server(project):
