@@ -202,6 +202,7 @@ CHOICES = [
     (["--loca", "hello.py"], "unknown option --loca\nhint: did you mean --local?"),
     ([], "no file to run"),
     (["-m", "no.such"], "there is no module no.such"),
+    (["clunk.py"], "clunk.py has the name of the Python module `clunk`"),
     (["a.b.py"], "a.b.py cannot be imported: its name has more than one dot"),
 ]
 
@@ -212,6 +213,10 @@ def test_usage_errors(project, words, expected):
     project.write("two.py", TWO)
     project.write("none.py", "")
     project.write("a.b.py", HELLO)
+    # Hidden from the interpreter itself, which would import it before it is refused.
+    if words == ["clunk.py"]:
+        project.write("there/clunk.py", HELLO)
+        words = ["there/clunk.py"]
     done = project.run(*words)
     assert expected in done.stderr
     assert done.stderr.startswith("error: ")
