@@ -93,7 +93,12 @@ class Session:
         self._functions = functions
         for function in functions:
             function._id = answer["functions"][function.name]
-        self._events = Events(client, self.app_id, output)
+        try:
+            self._events = Events(client, self.app_id, output)
+        except BaseException:
+            # Without its lease nothing else would stop it.
+            client.json("POST", f"/api/apps/{self.app_id}/stop", {})
+            raise
         self._calls = Calls(client, RemoteExceptions(resolver.folders).from_body, self._events.wait_for)
         self._events.start()
 
