@@ -213,13 +213,13 @@ class LocalSession:
         import asyncio
 
         value = function._clunk_function(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if hasattr(type(value), "__await__"):
             value = asyncio.run(_wait(value))
         return value, None
 
     async def call_async(self, function, args, kwargs):
         value = function._clunk_function(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if hasattr(type(value), "__await__"):
             value = await value
         return value, None
 

@@ -124,7 +124,7 @@ def outcome(target, args, kwargs):
         if target.is_remote:
             return target.function.remote(*args, **kwargs), None
         value = target.raw(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if hasattr(type(value), "__await__"):
             import asyncio
 
             value = asyncio.run(value)

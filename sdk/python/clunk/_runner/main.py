@@ -90,7 +90,7 @@ class Runner:
             args, kwargs = self.decode(payload, json)
             del payload
             value = self.function(*args, **kwargs)
-            if hasattr(value, "__await__"):
+            if hasattr(type(value), "__await__"):
                 value = run_awaitable(value)
             del args, kwargs
             pieces, size = self.encode(value, json)
