@@ -93,6 +93,7 @@ async fn measure(bench: &Bench, runs: usize, in_sequence: usize) -> Outcome<()> 
     if with_runc {
         report("runc", &mut runc, base);
     }
+    later(bench, runs).await?;
     burst(bench).await?;
     sequence(bench, in_sequence).await
 }
@@ -248,6 +249,28 @@ fn write_bundle(bundle: &Path) -> Outcome<()> {
     config["process"]["args"] = PROGRAM.to_vec().into();
     config["root"]["readonly"] = false.into();
     fs::write(&path, serde_json::to_vec(&config)?)?;
+    Ok(())
+}
+
+/// Later programs in one container that runs.
+async fn later(bench: &Bench, runs: usize) -> Outcome<()> {
+    let sleep = vec!["/usr/bin/sleep".into(), "1000".into()];
+    let started = bench.runtime.start(ContainerSpec { argv: sleep, ..spec(bench) }).await?;
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let ContainerSpec { argv, env, workdir, stdio, .. } = spec(bench);
+        let since = Instant::now();
+        let second = started.control.exec(ExecSpec { argv, env, workdir, stdio }).await?;
+        times.push(first_line(second.stdout, since).await?);
+        second.control.wait().await;
+    }
+    started.control.signal(9);
+    started.control.wait().await;
+    let middle = median(&mut times);
+    eprintln!(
+        "later    median {:6.2} ms  ({runs} programs in a running container)",
+        middle.as_secs_f64() * 1e3
+    );
     Ok(())
 }
 
