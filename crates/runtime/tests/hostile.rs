@@ -187,20 +187,26 @@ async fn the_network_reaches_neither_host_nor_neighbours() {
     let Some(world) = world() else { return };
     let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = everywhere.local_addr().unwrap().port();
-    let mut neighbour =
-        world.shell("ip addr show eth0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2; nc -l -p 7777");
+    let mut neighbour = world.shell(
+        "ip addr show eth0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2; while true; do nc -l -p 7777; done",
+    );
     neighbour.network = Network::Nat;
     let neighbour = world.runtime.start(neighbour).await.unwrap();
     let mut bytes = [0; 15];
     let got = fs::File::from(neighbour.stdout.unwrap()).read(&mut bytes).unwrap();
     let address = std::str::from_utf8(&bytes[..got]).unwrap().trim().to_owned();
     assert!(address.starts_with("10."), "{address}");
+    // The host itself may connect, which shows that the neighbour listens and its network works.
+    let since = std::time::Instant::now();
+    while std::net::TcpStream::connect(format!("{address}:7777")).is_err() {
+        assert!(since.elapsed() < BOUND, "the neighbour does not listen");
+    }
     let host = host_address();
     let script = format!(
         "gateway=$(ip route | grep default | cut -d' ' -f3)
         for to in \"127.0.0.1 {port}\" \"$gateway {port}\" \"{host} {port}\" \"{address} 7777\" \"169.254.169.254 80\"; do
-            timeout 1 nc $to </dev/null && echo \"reached $to\"
-        done; echo tried"
+            nc -z -w 1 $to </dev/null && echo \"reached $to\"
+        done; (nc -l -p 5555 &); sleep 0.2; nc -z -w 1 127.0.0.1 5555 && echo tried"
     );
     let mut spec = world.shell(&script);
     spec.network = Network::Nat;
