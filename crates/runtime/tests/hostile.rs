@@ -187,8 +187,14 @@ async fn the_network_reaches_neither_host_nor_neighbours() {
     let Some(world) = world() else { return };
     let everywhere = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = everywhere.local_addr().unwrap().port();
+    // Greets whoever gets through; ends with the test run.
+    std::thread::spawn(move || {
+        for mut guest in everywhere.incoming().flatten() {
+            let _ = std::io::Write::write_all(&mut guest, b"hi\n");
+        }
+    });
     let mut neighbour = world.shell(
-        "ip addr show eth0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2; while true; do nc -l -p 7777; done",
+        "ip addr show eth0 | grep -o 'inet [0-9.]*' | cut -d' ' -f2; while true; do echo hi | nc -l -p 7777; done",
     );
     neighbour.network = Network::Nat;
     let neighbour = world.runtime.start(neighbour).await.unwrap();
@@ -205,8 +211,8 @@ async fn the_network_reaches_neither_host_nor_neighbours() {
     let script = format!(
         "gateway=$(ip route | grep default | cut -d' ' -f3)
         for to in \"127.0.0.1 {port}\" \"$gateway {port}\" \"{host} {port}\" \"{address} 7777\" \"169.254.169.254 80\"; do
-            nc -z -w 1 $to </dev/null && echo \"reached $to\"
-        done; (nc -l -p 5555 &); sleep 0.2; nc -z -w 1 127.0.0.1 5555 && echo tried"
+            timeout 1 nc $to </dev/null | grep -q . && echo \"reached $to\"
+        done; (echo hi | nc -l -p 5555 &); sleep 0.2; timeout 1 nc 127.0.0.1 5555 </dev/null | grep -q hi && echo tried"
     );
     let mut spec = world.shell(&script);
     spec.network = Network::Nat;
