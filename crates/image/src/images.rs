@@ -27,6 +27,9 @@ use crate::{
 /// Downloads not used for this long are removed by `prune`.
 const KEEP_DOWNLOADS_MS: u64 = 7 * 24 * 3600 * 1000;
 
+/// uv's cache is thrown away by `prune` when it has grown beyond this; below it is worth more than its room.
+const KEEP_UV_BYTES: u64 = 10 << 30;
+
 /// What the crate needs of its surroundings.
 pub struct ImagesConfig {
     /// Holds layers, images, caches; made when missing. Every user must be able to walk through its parents.
@@ -180,8 +183,17 @@ impl Images {
         let context = self.0.context.clone();
         let downloads = crate::fetch::blocking(move |_| {
             let mut freed = 0;
-            for name in ["debs", "lists"] {
-                freed += remove_old(&context.cache(name)?, now_ms().saturating_sub(KEEP_DOWNLOADS_MS));
+            let before_ms = now_ms().saturating_sub(KEEP_DOWNLOADS_MS);
+            for folder in std::fs::read_dir(context.cache("")?).into_iter().flatten().flatten() {
+                let name = folder.file_name().to_string_lossy().into_owned();
+                match name.as_str() {
+                    "debs" | "lists" => freed += remove_old(&folder.path(), before_ms),
+                    "uv" => freed += remove_large(&folder.path(), KEEP_UV_BYTES),
+                    name if name.starts_with("apt-") => {
+                        freed += remove_old(&folder.path().join("archives"), before_ms);
+                    }
+                    _ => {}
+                }
             }
             Ok(freed)
         });
@@ -223,7 +235,7 @@ impl Images {
     async fn sweep_layers(&self, in_use: &InUse) -> Result<u64, ImageError> {
         let mut wanted: HashSet<LayerRef> =
             self.0.records().values().flat_map(|record| record.chain.stack.clone()).collect();
-        wanted.extend(self.0.bases.layers(&self.0.context));
+        wanted.extend(self.0.bases.prune(&self.0.context, &wanted));
         wanted.extend(in_use.trees.iter().map(|tree| LayerRef::Tree(*tree)));
         // What a build that goes on has just made may not be written down anywhere yet.
         let oldest_build_ms = self.0.building.lock().expect("no panic while held").iter().min().copied();
@@ -331,6 +343,15 @@ fn count_users(records: &HashMap<ImageId, ImageRecord>) -> HashMap<LayerRef, usi
         }
     }
     users
+}
+
+/// Removes a folder's content when there is too much of it; says how many bytes that freed.
+fn remove_large(folder: &std::path::Path, limit: u64) -> u64 {
+    let Ok((bytes, _)) = crate::layer::measure(folder) else { return 0 };
+    if bytes <= limit || std::fs::remove_dir_all(folder).is_err() {
+        return 0;
+    }
+    bytes
 }
 
 /// Removes files last changed before a time; says how many bytes they had.

@@ -18,6 +18,9 @@ use crate::image::LayerRef;
 /// Beginning of names of unfinished work, removed when the folder is opened next.
 const TEMPORARY: &str = ".tmp-";
 
+/// Name of the mark that a layer is on the disk.
+const SETTLED: &str = "settled";
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LayerMeta {
     pub title: String,
@@ -25,6 +28,8 @@ pub(crate) struct LayerMeta {
     pub size_bytes: u64,
     pub files: u64,
     pub created_ms: u64,
+    /// Of the machine when the layer was made.
+    pub boot: String,
 }
 
 /// The layer folders and who uses them now.
@@ -32,6 +37,14 @@ pub(crate) struct Layers {
     state: PathBuf,
     pub ids: Ids,
     pins: Mutex<HashMap<LayerRef, usize>>,
+    /// Layers that are not known to be on the disk, only in the kernel's memory.
+    unsettled: Mutex<Unsettled>,
+}
+
+#[derive(Default)]
+struct Unsettled {
+    homes: Vec<PathBuf>,
+    writing: bool,
 }
 
 /// Keeps a layer from being pruned.
@@ -54,7 +67,9 @@ impl Layers {
             let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
             remove_leftovers(&folder)?;
         }
-        Ok(Arc::new(Self { state: state.into(), ids, pins: Mutex::default() }))
+        let layers = Self { state: state.into(), ids, pins: Mutex::default(), unsettled: Mutex::default() };
+        layers.remove_unsettled()?;
+        Ok(Arc::new(layers))
     }
 
     pub fn state(&self) -> &Path {
@@ -104,7 +119,12 @@ impl Layers {
     }
 
     /// Makes what the scratch folder holds the layer; blocks. Another one that came first wins.
-    pub fn commit(&self, scratch: &Scratch, layer: LayerRef, title: &str) -> Result<LayerMeta, ImageError> {
+    pub fn commit(
+        self: &Arc<Self>,
+        scratch: &Scratch,
+        layer: LayerRef,
+        title: &str,
+    ) -> Result<LayerMeta, ImageError> {
         let failed = |error| ImageError::io("finish layer", &scratch.path, error);
         for leftover in ["work", "mounts"] {
             match fs::remove_dir_all(scratch.path.join(leftover)) {
@@ -113,7 +133,8 @@ impl Layers {
             }
         }
         let (size_bytes, files) = measure(&scratch.fs()).map_err(failed)?;
-        let meta = LayerMeta { title: title.into(), size_bytes, files, created_ms: now_ms() };
+        let meta =
+            LayerMeta { title: title.into(), size_bytes, files, created_ms: now_ms(), boot: boot_id() };
         write_json(&scratch.path.join("layer.json"), &meta)?;
         let home = self.home(&layer);
         match fs::rename(&scratch.path, &home) {
@@ -122,7 +143,57 @@ impl Layers {
             Err(error) => return Err(failed(error)),
         }
         sync_folder(home.parent().expect("a layer has a parent folder"));
+        self.settle(home);
         Ok(meta)
+    }
+
+    /// Writes the layer's files to the disk behind the builder's back and marks it then. Waiting for the disk would
+    /// double the time of small steps; a layer without the mark is thrown away after the machine went down.
+    fn settle(self: &Arc<Self>, home: PathBuf) {
+        let mut unsettled = self.unsettled.lock().expect("no panic while held");
+        unsettled.homes.push(home);
+        if std::mem::replace(&mut unsettled.writing, true) {
+            return;
+        }
+        let layers = self.clone();
+        std::thread::spawn(move || {
+            loop {
+                let homes = {
+                    let mut unsettled = layers.unsettled.lock().expect("no panic while held");
+                    let homes = std::mem::take(&mut unsettled.homes);
+                    unsettled.writing = !homes.is_empty();
+                    homes
+                };
+                if homes.is_empty() {
+                    return;
+                }
+                let written = fs::File::open(&layers.state).map(|state| rustix::fs::syncfs(&state));
+                if matches!(written, Ok(Ok(()))) {
+                    // A layer that was pruned meanwhile needs no mark.
+                    homes.iter().for_each(|home| drop(fs::File::create(home.join(SETTLED))));
+                }
+            }
+        });
+    }
+
+    /// Removes layers of which the machine may have lost a part when it went down.
+    fn remove_unsettled(&self) -> Result<(), ImageError> {
+        let boot = boot_id();
+        for folder in ["layers", "trees"] {
+            let folder = self.state.join(folder);
+            let entries =
+                fs::read_dir(&folder).map_err(|error| ImageError::io("read folder", &folder, error))?;
+            for home in
+                entries.flatten().map(|entry| entry.path()).filter(|home| !home.join(SETTLED).exists())
+            {
+                let same =
+                    read_json::<LayerMeta>(&home.join("layer.json")).is_ok_and(|meta| meta.boot == boot);
+                if !same {
+                    fs::remove_dir_all(&home).map_err(|error| ImageError::io("remove", &home, error))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes layers that are not wanted and not in use; says how many bytes that freed.
@@ -242,6 +313,11 @@ pub(crate) fn measure(folder: &Path) -> io::Result<(u64, u64)> {
 pub(crate) fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.as_millis() as u64
+}
+
+/// Changes whenever the machine starts.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
 }
 
 /// A name nobody else uses, not a secret.
