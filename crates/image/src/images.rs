@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::fetch::Http;
 use crate::flight::Flights;
 use crate::image::{Chain, LayerRef};
-use crate::layer::{Layers, now_ms, read_json};
+use crate::layer::{Layers, now_ms, read_json, remove_leftovers};
 use crate::{
     BlobSource, BuildEvent, BuiltImage, HostSettings, ImageError, ImageSummary, LayerSize, PartialImage,
     Python, trees,
@@ -181,17 +181,17 @@ impl Images {
         self.forget(&gone)?;
         let freed = self.sweep_layers(in_use).await?;
         let context = self.0.context.clone();
+        // Steps that go on have these folders mounted.
+        let idle = self.0.building.lock().expect("no panic while held").is_empty();
         let downloads = crate::fetch::blocking(move |_| {
-            let mut freed = 0;
             let before_ms = now_ms().saturating_sub(KEEP_DOWNLOADS_MS);
+            let mut freed = 0;
             for folder in std::fs::read_dir(context.cache("")?).into_iter().flatten().flatten() {
                 let name = folder.file_name().to_string_lossy().into_owned();
                 match name.as_str() {
                     "debs" | "lists" => freed += remove_old(&folder.path(), before_ms),
-                    "uv" => freed += remove_large(&folder.path(), KEEP_UV_BYTES),
-                    name if name.starts_with("apt-") => {
-                        freed += remove_old(&folder.path().join("archives"), before_ms);
-                    }
+                    "uv" if idle => freed += remove_large(&folder.path(), KEEP_UV_BYTES),
+                    name if idle && name.starts_with("apt-") => freed += remove_large(&folder.path(), 0),
                     _ => {}
                 }
             }
@@ -253,6 +253,9 @@ impl Images {
     fn load_all(&self) -> Result<(), ImageError> {
         let runner = self.0.runner_digest()?;
         let mut built = self.0.built.write().expect("no panic while held");
+        for id in self.0.all_ids() {
+            remove_leftovers(&self.0.home(id))?;
+        }
         for (id, record) in self.0.records() {
             let whole = record.chain.stack.iter().all(|layer| self.0.context.layers.exists(layer));
             // A runner of another release is compiled again by the next build, which finds every layer.

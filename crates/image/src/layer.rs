@@ -276,7 +276,8 @@ impl Drop for Scratch {
     }
 }
 
-fn remove_leftovers(folder: &Path) -> Result<(), ImageError> {
+/// Removes unfinished work of a process that was killed.
+pub(crate) fn remove_leftovers(folder: &Path) -> Result<(), ImageError> {
     let failed = |error| ImageError::io("clean", folder, error);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
