@@ -1,1 +1,14 @@
 //! One machine's replicas: the runner link, logs, lifecycles.
+
+pub mod frame;
+pub mod link;
+pub mod logs;
+pub mod payload;
+mod pipes;
+mod polled;
+pub mod replica;
+
+pub use logs::{AppLog, LogReader, Logs};
+pub use payload::Payload;
+pub use polled::polled;
+pub use replica::{CallEnd, Ended, Raised, Replica, ReplicaOwner, ReplicaSpec};

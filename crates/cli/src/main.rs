@@ -1,1 +1,43 @@
-fn main() {}
+//! The `clunk` binary: reads the command line and gives it to one verb.
+
+mod api;
+mod args;
+mod embed;
+mod home;
+mod launch;
+mod progress;
+mod ui;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Verb};
+
+/// First argument of the process that forks containers; no verb for people.
+pub const HELPER_VERB: &str = "__helper";
+
+fn main() -> ExitCode {
+    // The containers' helper: a fork of this binary that never becomes anything else.
+    if std::env::args_os().nth(1).is_some_and(|verb| verb == HELPER_VERB) {
+        return clunk_runtime::spawner_main();
+    }
+    let cli = Cli::parse();
+    let output = ui::Output { json: cli.json, quiet: cli.quiet };
+    let done = match cli.verb {
+        Verb::Up(up) => verbs::up::run(up, output),
+        Verb::Down(down) => verbs::down::run(down, output),
+        Verb::Status => verbs::status::run(output),
+        Verb::Run(run) => verbs::run::run(run, output),
+        Verb::Logs(logs) => verbs::logs::run(logs, output),
+        Verb::Shell(shell) => verbs::shell::run(shell, output),
+        Verb::Image(image) => verbs::image::run(image, output),
+        Verb::Doctor => verbs::doctor::run(output),
+        Verb::Init(init) => verbs::init::run(init, output),
+        Verb::Explain(explain) => verbs::explain::run(explain),
+        Verb::Version => verbs::version::run(output),
+        Verb::Completions(completions) => verbs::completions::run(completions),
+    };
+    done.unwrap_or_else(|error| ui::fail(&error))
+}

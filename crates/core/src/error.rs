@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for ErrorCode {
 }
 
 /// The body of every error answer: `{"error": {...}}` on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorBody {
     pub code: ErrorCode,
     /// What went wrong and where.

@@ -15,7 +15,7 @@ pub const DEFAULT_SCALEDOWN_WINDOW_S: u64 = 60;
 pub const MAX_TIMEOUT_S: u64 = 86_400;
 
 /// One function version. Immutable: the digest of its JSON form is its identity.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionSpec {
     /// The name within its app: `square`, or `Model.predict` for a method.
@@ -37,7 +37,7 @@ pub struct FunctionSpec {
 }
 
 /// Where the runner finds the code.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Importable from `source_root`.
@@ -58,7 +58,7 @@ fn source_root() -> String {
 }
 
 /// What one replica asks for, and may use at most.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resources {
     /// Thousandths of a core that are set aside. None: [`DEFAULT_CPU_MILLIS`].
@@ -74,7 +74,7 @@ pub struct Resources {
 }
 
 /// The rules that its calls and replicas follow.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// Seconds per attempt, from the start of the input.

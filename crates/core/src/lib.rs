@@ -9,6 +9,7 @@ pub mod error;
 pub mod function;
 pub mod id;
 pub mod recipe;
+mod schema;
 pub mod tree;
 
 pub use digest::Digest;

@@ -10,13 +10,13 @@ use crate::Digest;
 /// Files per tree; a project with more has build output in it that belongs in an ignore file.
 pub const MAX_TREE_FILES: usize = 200_000;
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Tree {
     /// Sorted by path, each path once.
     pub files: Vec<TreeFile>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TreeFile {
     /// Absolute path in the container, normalised: no `.`, no `..`, no empty part.
     pub path: String,
@@ -27,7 +27,7 @@ pub struct TreeFile {
     pub content: TreeContent,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum TreeContent {
     Blob {

@@ -104,8 +104,12 @@ impl FakeRuntime {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Plays the script as one program.
-    fn play(&self, spec: ContainerSpec, main: bool) -> Result<(Arc<FakeControl>, Started), RuntimeError> {
+    /// Plays the script as one program: the container's first, or one that ends with `container`.
+    fn play(
+        &self,
+        spec: ContainerSpec,
+        container: Option<watch::Receiver<Option<Exit>>>,
+    ) -> Result<(Arc<FakeControl>, Started), RuntimeError> {
         let id = spec.id;
         let failed = |error: std::io::Error| RuntimeError::Start {
             id,
@@ -133,7 +137,7 @@ impl FakeRuntime {
             (ours_link, link) = (Some(OwnedFd::from(ours)), Some(theirs));
         }
         let (size, size_inside) = watch::channel(first_size);
-        let container = FakeContainer {
+        let played = FakeContainer {
             spec: spec.clone(),
             stdout,
             stderr,
@@ -150,16 +154,17 @@ impl FakeRuntime {
         };
         let (kill, mut killed) = watch::channel(false);
         let control = Arc::new(FakeControl { runtime: self.clone(), spec, pid, signals, size, kill, exit });
-        let (script, runtime) = (self.script.clone(), self.clone());
+        let (script, runtime, first) = (self.script.clone(), self.clone(), container.is_none());
         // Ends with the script, or when it is killed.
         tokio::spawn(async move {
             let reason = tokio::select! {
-                reason = script(container) => reason,
+                reason = script(played) => reason,
                 _ = killed.wait_for(|killed| *killed) => ExitReason::Signal(libc::SIGKILL),
+                () = ended(container) => ExitReason::Signal(libc::SIGKILL),
             };
-            if main {
-                let ended = runtime.state().running.remove(&id);
-                drop(ended);
+            if first {
+                let done = runtime.state().running.remove(&id);
+                drop(done);
             }
             exit_sender.send_replace(Some(Exit { reason, usage: Usage::default() }));
         });
@@ -171,6 +176,14 @@ impl FakeRuntime {
             link: ours_link,
         };
         Ok((control, started))
+    }
+}
+
+/// Returns when the container has ended, if there is one to wait for.
+async fn ended(container: Option<watch::Receiver<Option<Exit>>>) {
+    match container {
+        None => std::future::pending().await,
+        Some(mut exit) => drop(exit.wait_for(Option::is_some).await),
     }
 }
 
@@ -223,7 +236,7 @@ impl Control for FakeControl {
         }
         let ExecSpec { argv, env, workdir, stdio } = exec;
         let spec = ContainerSpec { argv, env, workdir, stdio, link: false, ..self.spec.clone() };
-        self.runtime.play(spec, false).map(|(_, started)| started)
+        self.runtime.play(spec, Some(self.exit.clone())).map(|(_, started)| started)
     }
 }
 
@@ -243,7 +256,7 @@ impl Runtime for FakeRuntime {
             return refuse("a container with this id runs already");
         }
         self.state().started.push(spec.clone());
-        let (control, started) = self.play(spec, true)?;
+        let (control, started) = self.play(spec, None)?;
         // The script may have ended already; then there is nothing to list.
         if control.exit.borrow().is_none() {
             self.state().running.insert(id, control);

@@ -1,6 +1,7 @@
 //! Containers: the [`Runtime`] port, the native runtime, and a fake for tests.
 
 mod cgroup;
+pub mod contract;
 mod fake;
 mod fdpass;
 mod helper;

@@ -88,11 +88,12 @@ pub(crate) fn enter_connected(
     subnet: Subnet,
     slot: u16,
 ) -> io::Result<()> {
+    let mtu = way_out_mtu();
     let mut inside = enter_new()?;
     let namespace = fs::File::open("/proc/self/ns/net")?;
     let name = format!("{}{slot}", interface_prefix(instance));
     let (ours, theirs) = (subnet.address(slot, 0), subnet.address(slot, 1));
-    host.add_pair(&name, "eth0", namespace.as_fd())?;
+    host.add_pair(&name, "eth0", namespace.as_fd(), mtu)?;
     let outer = host.index_of(&name)?;
     host.add_address(outer, ours, 31)?;
     host.set_up_without_ipv6(outer)?;
@@ -100,6 +101,23 @@ pub(crate) fn enter_connected(
     inside.add_address(inner, theirs, 31)?;
     inside.set_up(inner)?;
     inside.add_default_route(inner, ours)
+}
+
+/// The interface of the default route.
+pub(crate) fn way_out() -> Option<String> {
+    fs::read_to_string("/proc/net/route").ok()?.lines().skip(1).find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let (name, destination) = (fields.next()?, fields.next()?);
+        (destination == "00000000").then(|| name.to_owned())
+    })
+}
+
+/// Largest packet the default route takes: a container that sends larger ones would depend on messages that many
+/// networks drop.
+fn way_out_mtu() -> u32 {
+    const ETHERNET: u32 = 1500;
+    let request = way_out().and_then(|name| Netlink::open().ok()?.mtu_of(&name).ok());
+    request.unwrap_or(ETHERNET)
 }
 
 /// Removes the host's end of a slot, and with it the container's.

@@ -1,1 +1,17 @@
 //! The HTTP API and the control plane.
+
+pub mod answer;
+pub mod endpoints;
+pub mod engine;
+mod guard;
+mod openapi;
+mod routes;
+pub mod server;
+pub mod state;
+
+pub use openapi::openapi;
+pub use server::{Server, ServerError, serve};
+pub use state::{Bound, StateDir, Token};
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -156,9 +156,16 @@ impl Netlink {
     }
 
     /// A pair of interfaces, both down: `name` here, `peer_name` in the other network namespace.
-    pub(crate) fn add_pair(&mut self, name: &str, peer_name: &str, other: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn add_pair(
+        &mut self,
+        name: &str,
+        peer_name: &str,
+        other: BorrowedFd<'_>,
+        mtu: u32,
+    ) -> io::Result<()> {
         let request = Request::new(libc::RTM_NEWLINK, NEW, &link(0, 0, 0))
             .attribute(libc::IFLA_IFNAME, &text(name))
+            .attribute(libc::IFLA_MTU, &mtu.to_ne_bytes())
             .nested(libc::IFLA_LINKINFO, &[], |request| {
                 request.attribute(libc::IFLA_INFO_KIND, b"veth").nested(
                     libc::IFLA_INFO_DATA,
@@ -167,6 +174,7 @@ impl Netlink {
                         request.nested(VETH_INFO_PEER, &link(0, 0, 0), |request| {
                             request
                                 .attribute(libc::IFLA_IFNAME, &text(peer_name))
+                                .attribute(libc::IFLA_MTU, &mtu.to_ne_bytes())
                                 .attribute(libc::IFLA_NET_NS_FD, &(other.as_raw_fd() as u32).to_ne_bytes())
                         })
                     },
@@ -184,6 +192,23 @@ impl Netlink {
                 body.get(4..8).and_then(|bytes| bytes.first_chunk()).map(|bytes| u32::from_ne_bytes(*bytes));
         })?;
         index.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
+    }
+
+    /// Largest packet of an interface, in bytes.
+    pub(crate) fn mtu_of(&mut self, name: &str) -> io::Result<u32> {
+        let mut mtu = None;
+        let request =
+            Request::new(libc::RTM_GETLINK, ACK, &link(0, 0, 0)).attribute(libc::IFLA_IFNAME, &text(name));
+        self.ask(request, |_, body| {
+            let mut attributes = body.get(16..).unwrap_or_default();
+            while let Some((kind, value, rest)) = split_attribute(attributes) {
+                attributes = rest;
+                if let (libc::IFLA_MTU, Some(bytes)) = (kind, value.first_chunk::<4>()) {
+                    mtu = Some(u32::from_ne_bytes(*bytes));
+                }
+            }
+        })?;
+        mtu.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))
     }
 
     pub(crate) fn delete(&mut self, name: &str) -> io::Result<()> {

@@ -1,0 +1,89 @@
+//! `clunk image`
+
+use std::process::ExitCode;
+
+use clunk_core::api::{ImageDetail, ImageRecord, LayerRecord, PruneAnswer};
+use serde_json::json;
+
+use crate::api::Client;
+use crate::args::Image;
+use crate::home;
+use crate::ui::{self, Output};
+
+pub fn run(verb: Image, output: Output) -> anyhow::Result<ExitCode> {
+    let client = Client::new(home::need_server()?);
+    match verb {
+        Image::List => list(&client, output)?,
+        Image::Inspect { id } => inspect(&client, &id, output)?,
+        Image::Remove { id } => {
+            let removed: PruneAnswer = client.delete(&format!("/api/images/{id}"))?;
+            output.say(format_args!("removed {id}, {} freed", ui::bytes(removed.freed_bytes)));
+        }
+        Image::Prune => prune(&client, output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(client: &Client, output: Output) -> anyhow::Result<()> {
+    let images: Vec<ImageRecord> = client.get("/api/images")?;
+    if output.json {
+        ui::print_json(&images);
+        return Ok(());
+    }
+    if images.is_empty() {
+        output.say("no images yet; the first `clunk run` builds one");
+        return Ok(());
+    }
+    let row = |image: &ImageRecord| {
+        vec![
+            image.id.to_string(),
+            image.python.clone().unwrap_or_else(|| "-".into()),
+            ui::bytes(image.size_bytes),
+            ui::ago(image.created_ms),
+            if image.in_use { "yes" } else { "" }.into(),
+            image.layers.to_string(),
+            image.title.chars().take(60).collect(),
+        ]
+    };
+    let rows: Vec<_> = images.iter().map(row).collect();
+    ui::table(&["IMAGE", "PYTHON", "SIZE", "BUILT", "IN USE", "LAYERS", "WHAT"], &rows);
+    Ok(())
+}
+
+fn inspect(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
+    let image: ImageDetail = client.get(&format!("/api/images/{id}"))?;
+    if output.json {
+        ui::print_json(&image);
+        return Ok(());
+    }
+    ui::print(format_args!(
+        "{}  {}  built {}",
+        image.id,
+        ui::bytes(image.size_bytes),
+        ui::ago(image.created_ms)
+    ));
+    ui::print(format_args!("python      {}", image.python.as_deref().unwrap_or("none")));
+    ui::print(format_args!("workdir     {}", image.workdir.as_deref().unwrap_or("-")));
+    ui::print(format_args!("entrypoint  {}", json!(image.entrypoint)));
+    ui::print(format_args!("cmd         {}", json!(image.cmd)));
+    for (name, value) in &image.env {
+        ui::print(format_args!("env         {name}={value}"));
+    }
+    ui::print("");
+    let row = |layer: &LayerRecord| {
+        vec![ui::bytes(layer.size_bytes), if layer.shared { "yes" } else { "" }.into(), layer.title.clone()]
+    };
+    let rows: Vec<_> = image.layers.iter().map(row).collect();
+    ui::table(&["SIZE", "SHARED", "STEP"], &rows);
+    Ok(())
+}
+
+fn prune(client: &Client, output: Output) -> anyhow::Result<()> {
+    let pruned: PruneAnswer = client.post_for("/api/images/prune", &json!({}))?;
+    if output.json {
+        ui::print_json(&pruned);
+    } else {
+        ui::print(format_args!("{} freed", ui::bytes(pruned.freed_bytes)));
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! One file per verb.
+
+pub mod completions;
+pub mod doctor;
+pub mod down;
+pub mod explain;
+pub mod image;
+pub mod init;
+pub mod logs;
+pub mod run;
+pub mod shell;
+pub mod status;
+pub mod up;
+pub mod version;

@@ -1,0 +1,86 @@
+//! `clunk run`: finds or starts the server, then hands over to the Python half.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clunk_core::error::ErrorCode;
+
+use crate::args::Run;
+use crate::home::Target;
+use crate::ui::{self, Output};
+use crate::{embed, home, launch};
+
+pub fn run(args: Run, output: Output) -> anyhow::Result<ExitCode> {
+    let output = Output { quiet: output.quiet || flag(&args.words, &["--quiet", "-q"]), ..output };
+    let target = if needs_server(&args.words) { Some(launch::ensure_server(output)?) } else { None };
+    let mut command = python(target.as_ref())?;
+    command.args(["-m", "clunk", "run"]);
+    command.args(output.json.then_some("--json")).args(output.quiet.then_some("--quiet"));
+    let error = command.args(&args.words).exec();
+    let hint = "install Python 3.9 or newer, or set CLUNK_PYTHON to one";
+    Err(ui::error(ErrorCode::NotFound, format!("could not start {:?}: {error}", command.get_program()), hint))
+}
+
+/// Words in front of FILE are ours, the others the user's.
+fn flag(words: &[OsString], names: &[&str]) -> bool {
+    let ours = words.iter().map(|word| word.to_string_lossy()).take_while(|word| word.starts_with('-'));
+    ours.into_iter().any(|word| names.contains(&word.as_ref()))
+}
+
+/// Help, a debugger's run, and a file that is not there need none.
+fn needs_server(words: &[OsString]) -> bool {
+    let local = flag(words, &["--local", "--help", "-h"]);
+    let module = flag(words, &["-m"]);
+    let file = words.iter().find(|word| !word.to_string_lossy().starts_with('-'));
+    let there = file.is_some_and(|file| {
+        let path = file.to_string_lossy();
+        PathBuf::from(path.split("::").next().unwrap_or_default()).exists()
+    });
+    !local && (module || there || file.is_some_and(|file| file == "-"))
+}
+
+/// A Python with our SDK on its path, told where the server is.
+pub fn python(target: Option<&Target>) -> anyhow::Result<Command> {
+    let cache = home::cache_dir();
+    let sdk = embed::lay_out(&cache).map_err(|error| {
+        let text = format!("could not write the Python SDK to {}: {error}", cache.display());
+        ui::error(ErrorCode::Internal, text, "set XDG_CACHE_HOME to a folder that you may write to")
+    })?;
+    let mut command = Command::new(interpreter());
+    let mut paths = vec![sdk];
+    paths.extend(std::env::var_os("PYTHONPATH").iter().flat_map(std::env::split_paths));
+    command.env("PYTHONPATH", std::env::join_paths(paths)?);
+    command.env("CLUNK_BIN", std::env::current_exe()?);
+    if let Some(target) = target {
+        command.env("CLUNK_SERVER_URL", &target.url).env("CLUNK_TOKEN", &target.token);
+    }
+    Ok(command)
+}
+
+fn interpreter() -> PathBuf {
+    if let Some(python) = std::env::var_os("CLUNK_PYTHON").filter(|python| !python.is_empty()) {
+        return python.into();
+    }
+    let environment = std::env::var_os("VIRTUAL_ENV").map(|folder| PathBuf::from(folder).join("bin/python"));
+    environment.filter(|python| python.exists()).unwrap_or_else(|| "python3".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn only_work_starts_a_server() {
+        assert!(needs_server(&words("/etc/passwd::main --local")));
+        assert!(needs_server(&words("-m package.module")));
+        for text in ["--local /etc/passwd", "--help", "missing.py", "-h /etc/passwd"] {
+            assert!(!needs_server(&words(text)), "{text}");
+        }
+    }
+}

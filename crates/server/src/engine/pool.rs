@@ -1,0 +1,475 @@
+//! One function version's replicas and the calls that wait for them.
+//!
+//! A call is given to a replica only when that replica is free. Whoever holds a [`Lease`] has the replica; dropping it
+//! before the call ended kills the replica, because the user's code may still be running there.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use clunk_agent::replica::now_ms;
+use clunk_agent::{AppLog, CallEnd, Ended, Payload, Raised, Replica, ReplicaOwner, ReplicaSpec};
+use clunk_core::api::{CallRecord, ContainerRecord};
+use clunk_core::error::{ErrorBody, ErrorCode};
+use clunk_core::function::FunctionSpec;
+use clunk_core::id::{AppId, CallId, ContainerId, FunctionId, ReplicaId};
+use clunk_runtime::Usage;
+use tokio::sync::{oneshot, watch};
+
+use super::app::{App, Haste};
+use super::compose::Template;
+use super::{Engine, capacity};
+
+/// Calls that may wait for one function.
+const MAX_WAITING: usize = 2000;
+
+pub struct Pool {
+    pub id: FunctionId,
+    pub spec: FunctionSpec,
+    template: Template,
+    app: AppId,
+    log: Arc<AppLog>,
+    engine: Arc<Engine>,
+    state: Mutex<State>,
+    /// Number of replicas, for whoever waits until there are none.
+    size: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<oneshot::Sender<Grant>>,
+    replicas: HashMap<ReplicaId, Slot>,
+    /// Free replicas, the one used last on top: the others may be let go.
+    idle: Vec<ReplicaId>,
+    closed: Option<Haste>,
+    reaping: bool,
+}
+
+struct Slot {
+    replica: Arc<Replica>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Starting,
+    Idle { since: Instant },
+    Busy,
+    Ending,
+}
+
+type Grant = Result<Lease, Refusal>;
+
+/// Why no replica will come.
+#[derive(Debug, Clone)]
+enum Refusal {
+    Raised(Raised),
+    Error(ErrorBody),
+}
+
+/// A replica that is the holder's alone.
+struct Lease {
+    pool: Arc<Pool>,
+    replica: Arc<Replica>,
+    running: bool,
+    armed: bool,
+}
+
+/// A call that has ended.
+pub struct Finished {
+    pub id: CallId,
+    pub end: CallEnd,
+}
+
+impl Pool {
+    pub(super) fn new(
+        id: FunctionId,
+        spec: FunctionSpec,
+        template: Template,
+        app: &App,
+        engine: Arc<Engine>,
+    ) -> Arc<Self> {
+        let (state, size) = (Mutex::default(), watch::Sender::new(0));
+        Arc::new(Self { id, spec, template, app: app.id, log: app.log.clone(), engine, state, size })
+    }
+
+    /// Runs one call to its end. Dropping the future cancels the call.
+    pub async fn call(self: &Arc<Self>, id: CallId, format: &'static str, arguments: Payload) -> Finished {
+        let mut record = Record::new(self, id);
+        let end = self.attempt(&mut record, format, arguments).await;
+        record.finish(&end);
+        Finished { id, end }
+    }
+
+    async fn attempt(
+        self: &Arc<Self>,
+        record: &mut Record,
+        format: &'static str,
+        arguments: Payload,
+    ) -> CallEnd {
+        let id = record.call.id;
+        let control = clunk_agent::frame::control([("id", id.to_string().as_str()), ("format", format)]);
+        loop {
+            let mut lease = match self.replica().await {
+                Ok(lease) => lease,
+                Err(Refusal::Raised(raised)) => return CallEnd::Raised(raised),
+                Err(Refusal::Error(error)) => return CallEnd::Failed(error),
+            };
+            record.started();
+            let limit = Duration::from_secs(self.spec.policy.timeout_s);
+            match tokio::time::timeout(limit, lease.call(id, &control, &arguments)).await {
+                // It went away before the call reached it: another one will do.
+                Ok(CallEnd::Refused) => {}
+                Ok(end) => return end,
+                // Dropping the lease stops the code.
+                Err(_) => return CallEnd::Failed(timeout_error(limit)),
+            }
+        }
+    }
+
+    async fn replica(self: &Arc<Self>) -> Grant {
+        let wait = {
+            let mut state = self.state.lock().expect("no panic while locked");
+            if state.closed.is_some() {
+                return Err(Refusal::Error(app_stopped()));
+            }
+            if let Some(lease) = self.take_idle(&mut state) {
+                return Ok(lease);
+            }
+            if state.waiting.len() >= MAX_WAITING {
+                state.waiting.retain(|grant| !grant.is_closed());
+            }
+            if state.waiting.len() >= MAX_WAITING {
+                let text = format!("{MAX_WAITING} calls wait for function `{}` already", self.spec.name);
+                return Err(Refusal::Error(
+                    ErrorBody::new(ErrorCode::QueueFull, text).hint("try again in a second"),
+                ));
+            }
+            let (grant, wait) = oneshot::channel();
+            state.waiting.push_back(grant);
+            self.scale_locked(&mut state);
+            wait
+        };
+        wait.await.unwrap_or_else(|_| Err(Refusal::Error(app_stopped())))
+    }
+
+    fn take_idle(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
+        let id = state.idle.pop()?;
+        let slot = state.replicas.get_mut(&id)?;
+        slot.phase = Phase::Busy;
+        Some(Lease { pool: self.clone(), replica: slot.replica.clone(), running: false, armed: true })
+    }
+
+    /// Starts what is missing: one replica for each waiting call, within the limits.
+    pub fn scale(self: &Arc<Self>) {
+        self.scale_locked(&mut self.state.lock().expect("no panic while locked"));
+    }
+
+    fn scale_locked(self: &Arc<Self>, state: &mut State) {
+        if state.closed.is_some() {
+            return;
+        }
+        state.waiting.retain(|grant| !grant.is_closed());
+        let starting = state.replicas.values().filter(|slot| slot.phase == Phase::Starting).count();
+        let alive = state.replicas.values().filter(|slot| slot.phase != Phase::Ending).count();
+        let policy = &self.spec.policy;
+        let floor = (policy.min_containers as usize).saturating_sub(alive);
+        let wanted = state.waiting.len().saturating_sub(starting).max(floor);
+        let room = policy.max_containers.map_or(usize::MAX, |max| (max as usize).saturating_sub(alive));
+        for _ in 0..wanted.min(room) {
+            if !self.engine.capacity.reserve(capacity::memory_of(&self.spec)) {
+                break;
+            }
+            self.start_replica(state);
+        }
+    }
+
+    fn start_replica(self: &Arc<Self>, state: &mut State) {
+        let id = ReplicaId::fresh();
+        let policy = &self.spec.policy;
+        let startup = Duration::from_secs(policy.startup_timeout_s.unwrap_or(policy.timeout_s));
+        let spec = ReplicaSpec {
+            id,
+            app: self.app,
+            function: self.spec.name.clone(),
+            container: self.template.container(ContainerId::fresh(), id),
+            start: self.template.start(self, self.app, id),
+            startup_timeout: startup,
+            log: self.log.clone(),
+        };
+        let owner = Arc::new(Owner(self.clone()));
+        let replica = Replica::start(spec, self.engine.runtime.clone(), owner);
+        state.replicas.insert(id, Slot { replica, phase: Phase::Starting });
+        self.size.send_replace(state.replicas.len());
+    }
+
+    /// A replica is free: the next waiting call gets it.
+    fn offer(self: &Arc<Self>, id: ReplicaId) {
+        let mut state = self.state.lock().expect("no panic while locked");
+        let Some(slot) = state.replicas.get(&id) else { return };
+        let replica = slot.replica.clone();
+        if slot.phase == Phase::Ending {
+            return;
+        }
+        let mut lease = Lease { pool: self.clone(), replica, running: false, armed: true };
+        while let Some(grant) = state.waiting.pop_front() {
+            match grant.send(Ok(lease)) {
+                Ok(()) => return set_phase(&mut state, id, Phase::Busy),
+                // That call was given up; the lease must not be dropped while the lock is held.
+                Err(Ok(back)) => lease = back,
+                Err(Err(_)) => return,
+            }
+        }
+        lease.armed = false;
+        set_phase(&mut state, id, Phase::Idle { since: Instant::now() });
+        state.idle.push(id);
+        if !std::mem::replace(&mut state.reaping, true) {
+            tokio::spawn(reap(self.clone()));
+        }
+    }
+
+    /// Takes no more calls and stops the replicas.
+    pub fn close(&self, haste: Haste) {
+        let (waiting, replicas) = {
+            let mut state = self.state.lock().expect("no panic while locked");
+            if state.closed == Some(Haste::AtOnce) || state.closed == Some(haste) {
+                return;
+            }
+            state.closed = Some(haste);
+            state.idle.clear();
+            state.replicas.values_mut().for_each(|slot| slot.phase = Phase::Ending);
+            let replicas: Vec<_> = state.replicas.values().map(|slot| slot.replica.clone()).collect();
+            (std::mem::take(&mut state.waiting), replicas)
+        };
+        for grant in waiting {
+            let _ = grant.send(Err(Refusal::Error(app_stopped())));
+        }
+        for replica in replicas {
+            match haste {
+                Haste::Orderly => replica.stop(),
+                Haste::AtOnce => replica.kill(),
+            }
+        }
+    }
+
+    /// Returns when there are no replicas.
+    pub async fn emptied(&self) {
+        let mut size = self.size.subscribe();
+        // The sender lives as long as this pool.
+        let _ = size.wait_for(|size| *size == 0).await;
+    }
+
+    /// Replicas, running calls, waiting calls.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let state = self.state.lock().expect("no panic while locked");
+        let busy = state.replicas.values().filter(|slot| slot.phase == Phase::Busy).count();
+        (state.replicas.len(), busy, state.waiting.len())
+    }
+
+    pub fn containers(&self) -> Vec<ContainerRecord> {
+        let state = self.state.lock().expect("no panic while locked");
+        let slots: Vec<_> = state.replicas.values().map(|slot| (slot.replica.clone(), slot.phase)).collect();
+        drop(state);
+        slots.into_iter().map(|(replica, phase)| self.container(&replica, phase)).collect()
+    }
+
+    fn container(&self, replica: &Replica, phase: Phase) -> ContainerRecord {
+        let Usage { cpu, memory_bytes, .. } = replica.usage();
+        let state = match phase {
+            Phase::Starting => "starting",
+            Phase::Idle { .. } => "idle",
+            Phase::Busy => "busy",
+            Phase::Ending => "ending",
+        };
+        ContainerRecord {
+            replica: replica.id,
+            app: self.app,
+            function: self.spec.name.clone(),
+            state: state.into(),
+            pid: replica.pid().unwrap_or_default(),
+            memory_bytes,
+            cpu_ms: cpu.as_millis() as u64,
+            started_ms: replica.started_ms,
+        }
+    }
+}
+
+fn set_phase(state: &mut State, id: ReplicaId, phase: Phase) {
+    if let Some(slot) = state.replicas.get_mut(&id) {
+        slot.phase = phase;
+    }
+}
+
+/// Stops replicas that were idle for the scale-down window; ends when none is idle.
+async fn reap(pool: Arc<Pool>) {
+    let window = Duration::from_secs(pool.spec.policy.scaledown_window_s);
+    loop {
+        let next = {
+            let mut state = pool.state.lock().expect("no panic while locked");
+            let now = Instant::now();
+            let floor = pool.spec.policy.min_containers as usize;
+            let mut spare = state.replicas.len().saturating_sub(floor);
+            let mut next = None;
+            for id in state.idle.clone() {
+                let Some(Phase::Idle { since }) = state.replicas.get(&id).map(|slot| slot.phase) else {
+                    continue;
+                };
+                if spare > 0 && now.duration_since(since) >= window {
+                    spare -= 1;
+                    state.idle.retain(|idle| *idle != id);
+                    set_phase(&mut state, id, Phase::Ending);
+                    if let Some(slot) = state.replicas.get(&id) {
+                        slot.replica.stop();
+                    }
+                } else if spare > 0 {
+                    next = next.into_iter().chain([since + window]).min();
+                }
+            }
+            if next.is_none() {
+                state.reaping = false;
+            }
+            next
+        };
+        match next {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => return,
+        }
+    }
+}
+
+struct Owner(Arc<Pool>);
+
+impl ReplicaOwner for Owner {
+    fn ready(&self, replica: ReplicaId) {
+        self.0.offer(replica);
+    }
+
+    fn ended(&self, replica: ReplicaId, ended: Ended) {
+        let pool = &self.0;
+        let refused = {
+            let mut state = pool.state.lock().expect("no panic while locked");
+            state.replicas.remove(&replica);
+            state.idle.retain(|idle| *idle != replica);
+            let refusal = match ended {
+                Ended::Raised(raised) => Some(Refusal::Raised(raised)),
+                Ended::NotStarted(error) => Some(Refusal::Error(error)),
+                Ended::Stopped | Ended::Crashed(_) => None,
+            };
+            refusal.map(|refusal| (refusal, std::mem::take(&mut state.waiting)))
+        };
+        if let Some((refusal, waiting)) = refused {
+            for grant in waiting {
+                let _ = grant.send(Err(refusal.clone()));
+            }
+        }
+        pool.engine.capacity.release(capacity::memory_of(&pool.spec));
+        // Room for anybody; this pool may want a replacement itself.
+        pool.engine.room_was_freed();
+        let state = pool.state.lock().expect("no panic while locked");
+        pool.size.send_replace(state.replicas.len());
+    }
+}
+
+impl Lease {
+    async fn call(&mut self, id: CallId, control: &str, arguments: &Payload) -> CallEnd {
+        self.running = true;
+        let end = self.replica.call(id, control, arguments).await;
+        // After a failure it is ending, and its pool hears of that from its owner.
+        self.running = false;
+        self.armed = !matches!(end, CallEnd::Failed(_) | CallEnd::Refused);
+        end
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        if self.running || self.pool.spec.policy.single_use {
+            let mut state = self.pool.state.lock().expect("no panic while locked");
+            set_phase(&mut state, self.replica.id, Phase::Ending);
+            drop(state);
+            match self.running {
+                true => self.replica.kill(),
+                false => self.replica.stop(),
+            }
+            self.pool.scale();
+        } else {
+            self.pool.offer(self.replica.id);
+        }
+    }
+}
+
+/// A call's record; dropped unfinished it is canceled.
+struct Record {
+    engine: Arc<Engine>,
+    call: CallRecord,
+}
+
+impl Record {
+    fn new(pool: &Pool, id: CallId) -> Self {
+        let call = CallRecord {
+            id,
+            app: pool.app,
+            function_id: pool.id,
+            function: pool.spec.name.clone(),
+            state: "queued".into(),
+            attempts: 0,
+            created_ms: now_ms(),
+            started_ms: None,
+            ended_ms: None,
+            error: None,
+        };
+        Self { engine: pool.engine.clone(), call }
+    }
+
+    fn started(&mut self) {
+        self.call.state = "running".into();
+        self.call.attempts += 1;
+        self.call.started_ms = Some(now_ms());
+    }
+
+    fn finish(&mut self, end: &CallEnd) {
+        let (state, error) = match end {
+            CallEnd::Returned(_) => ("succeeded", None),
+            CallEnd::Raised(raised) => ("failed", Some(format!("{}: {}", raised.kind, raised.message))),
+            CallEnd::Failed(error) if error.code == ErrorCode::FunctionTimeout => {
+                ("timed_out", Some(error.message.clone()))
+            }
+            CallEnd::Failed(error)
+                if matches!(error.code, ErrorCode::AppStopped | ErrorCode::CallCanceled) =>
+            {
+                ("canceled", Some(error.message.clone()))
+            }
+            CallEnd::Failed(error) => ("failed", Some(format!("{}: {}", error.code, error.message))),
+            CallEnd::Refused => ("failed", None),
+        };
+        self.end(state, error);
+    }
+
+    fn end(&mut self, state: &str, error: Option<String>) {
+        self.call.state = state.into();
+        self.call.error = error;
+        self.call.ended_ms = Some(now_ms());
+        self.engine.count_ended();
+        self.engine.store.record_call(self.call.clone());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if self.call.ended_ms.is_none() {
+            self.end("canceled", Some("the caller went away".into()));
+        }
+    }
+}
+
+fn timeout_error(limit: Duration) -> ErrorBody {
+    let text = format!("the call ran for longer than its timeout of {} s", limit.as_secs());
+    ErrorBody::new(ErrorCode::FunctionTimeout, text).hint("raise timeout= (seconds) on the function")
+}
+
+fn app_stopped() -> ErrorBody {
+    ErrorBody::new(ErrorCode::AppStopped, "the app was stopped")
+}

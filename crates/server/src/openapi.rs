@@ -1,0 +1,95 @@
+//! The OpenAPI description, made from the table of endpoints. `docs/openapi.json` is checked against it.
+
+use clunk_core::api::{
+    AppEvent, AppRecord, BlobsAnswer, CallRecord, ContainerRecord, CreateApp, CreateAppAnswer, CreateImage,
+    CreateTree, ErrorAnswer, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Status, TreeAnswer,
+};
+use serde_json::{Map, Value, json};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::endpoints::{self, Access, Endpoint, Media};
+
+/// The whole description.
+pub fn openapi() -> Value {
+    let mut paths = Map::new();
+    for endpoint in endpoints::all() {
+        let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        path[endpoint.method.as_str().to_lowercase()] = operation(&endpoint);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Clunk",
+            "version": crate::VERSION,
+            "description": "The native API. docs/api.md tells what the schemas cannot.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    })
+}
+
+fn operation(endpoint: &Endpoint) -> Value {
+    let mut answers = json!({"200": answer("as asked", endpoint.gives)});
+    answers["default"] = answer("an error", Media::Json("ErrorAnswer"));
+    let mut operation = json!({"summary": endpoint.summary, "responses": answers});
+    if endpoint.takes != Media::Nothing {
+        operation["requestBody"] = json!({"required": true, "content": content(endpoint.takes)});
+    }
+    if endpoint.access == Access::Owner {
+        operation["security"] = json!([{"token": []}]);
+    }
+    if endpoint.path.contains("{id}") {
+        operation["parameters"] =
+            json!([{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}]);
+    }
+    operation
+}
+
+fn answer(description: &str, media: Media) -> Value {
+    match media {
+        Media::Nothing => json!({"description": description}),
+        media => json!({"description": description, "content": content(media)}),
+    }
+}
+
+fn content(media: Media) -> Value {
+    let reference = |name: &str| match name.strip_suffix("[]") {
+        Some(item) => json!({"type": "array", "items": {"$ref": format!("#/components/schemas/{item}")}}),
+        None => json!({"$ref": format!("#/components/schemas/{name}")}),
+    };
+    match media {
+        Media::Nothing => json!({}),
+        Media::Json(name) => json!({"application/json": {"schema": reference(name)}}),
+        Media::Lines(name) => json!({"application/x-ndjson": {"schema": reference(name)}}),
+        Media::Binary => json!({"application/octet-stream": {}}),
+    }
+}
+
+fn schemas() -> Value {
+    let mut found: Vec<(String, RefOr<Schema>)> = Vec::new();
+    macro_rules! add {
+        ($($name:ident)*) => {$(
+            found.push((stringify!($name).into(), $name::schema()));
+            $name::schemas(&mut found);
+        )*};
+    }
+    add!(AppEvent AppRecord BlobsAnswer CallRecord ContainerRecord CreateApp CreateAppAnswer CreateImage CreateTree
+        ErrorAnswer Health ImageDetail ImageRecord OpenShell PruneAnswer Status TreeAnswer);
+    let mut schemas: Map<String, Value> = found
+        .into_iter()
+        .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))
+        .collect();
+    schemas.insert(
+        "AppStopped".into(),
+        json!({"type": "object", "properties": {"app": {"type": "string"}, "state": {"type": "string"}}}),
+    );
+    schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
+    let mut sorted: Vec<_> = schemas.into_iter().collect();
+    sorted.sort_by(|a, b| a.0.cmp(&b.0));
+    Value::Object(sorted.into_iter().collect())
+}

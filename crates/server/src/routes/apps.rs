@@ -1,0 +1,88 @@
+//! Apps: create, list, follow, stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use clunk_agent::LogReader;
+use clunk_core::api::{AppRecord, CreateApp, CreateAppAnswer};
+use clunk_core::error::{ErrorBody, ErrorCode};
+use clunk_core::id::AppId;
+use futures_util::stream;
+use serde_json::{Value, json};
+
+use super::{id, json as read_json, lines};
+use crate::answer::{Failure, io_error, not_found};
+use crate::engine::{Haste, Lease};
+use crate::server::Server;
+
+/// A quiet stream says something this often, so that both ends notice when the other is gone.
+const PING: Duration = Duration::from_secs(15);
+/// Apps in a list.
+const MAX_LISTED: u32 = 200;
+
+pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Json<CreateAppAnswer>, Failure> {
+    let request: CreateApp = read_json(body).await?;
+    if !request.ephemeral {
+        let text = "only ephemeral apps can be made so far";
+        return Err(ErrorBody::new(ErrorCode::BadRequest, text).hint("leave `ephemeral` out").into());
+    }
+    let app = server.engine.create_app(request.name, request.functions).await?;
+    let functions = app.pools().iter().map(|pool| (pool.spec.name.clone(), pool.id)).collect();
+    Ok(Json(CreateAppAnswer { app: app.id, functions }))
+}
+
+pub async fn list(State(server): State<Arc<Server>>) -> Result<Json<Vec<AppRecord>>, Failure> {
+    Ok(Json(server.engine.store.apps(MAX_LISTED).await?))
+}
+
+pub async fn show(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Json<AppRecord>, Failure> {
+    let app: AppId = id(&text)?;
+    let record = server.engine.store.app(app).await?;
+    record.map(Json).ok_or_else(|| not_found(format_args!("app {text}")))
+}
+
+/// The app's events from its start. The first reader's stream is the app's lease.
+pub async fn events(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Response, Failure> {
+    let id: AppId = id(&text)?;
+    let app = server.engine.app(id).ok_or_else(|| not_found(format_args!("running app {text}")))?;
+    let reader = server.engine.logs.read(id, None, true).map_err(|error| io_error("read the log", &error))?;
+    let reader = reader.ok_or_else(|| not_found(format_args!("log of app {text}")))?;
+    Ok(follow(reader, app.lease()))
+}
+
+/// An answer that follows a log and holds a lease as long as somebody reads.
+pub fn follow(reader: LogReader, lease: Option<Lease>) -> Response {
+    let stream = stream::unfold((reader, lease), |(mut reader, lease)| async move {
+        let chunk = match tokio::time::timeout(PING, reader.next()).await {
+            Ok(Ok(None)) => return None,
+            Ok(Ok(Some(chunk))) => Ok(Bytes::from(chunk)),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Ok(Bytes::from_static(b"{\"type\":\"ping\"}\n")),
+        };
+        Some((chunk, (reader, lease)))
+    });
+    lines(stream)
+}
+
+pub async fn stop(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let id: AppId = id(&text)?;
+    match server.engine.app(id) {
+        Some(app) => app.stop(Haste::Orderly).await,
+        None if server.engine.store.app(id).await?.is_some() => {}
+        None => return Err(not_found(format_args!("app {text}"))),
+    }
+    Ok(Json(json!({"app": id, "state": "stopped"})))
+}

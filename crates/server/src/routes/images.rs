@@ -1,0 +1,131 @@
+//! Images: build, list, inspect, remove, prune.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::response::Response;
+use clunk_core::api::{CreateImage, ImageDetail, ImageRecord, LayerRecord, PruneAnswer};
+use clunk_core::id::ImageId;
+use clunk_image::{BuildEvent, ImageSummary, LayerSize};
+use futures_util::stream;
+use tokio::sync::mpsc;
+
+use super::{json, lines};
+use crate::answer::{Failure, not_found};
+use crate::server::Server;
+
+/// Build events between the builder and a slow client.
+const MAX_EVENTS: usize = 256;
+
+/// Builds, and says what happens as it happens. A client that goes away gives the build up.
+pub async fn build(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Failure> {
+    let request: CreateImage = json(body).await?;
+    let (events, received) = mpsc::channel(MAX_EVENTS);
+    let images = server.engine.images.clone();
+    let build = Box::pin(async move {
+        let begun = Instant::now();
+        let cached = images.get(ImageId::of(request.recipe.digest())).is_some() && !request.force;
+        let end = match images.build(request.recipe, request.force, events.clone()).await {
+            Ok(image) => BuildEvent::done(&image, cached, begun.elapsed().as_millis() as u64),
+            Err(error) => BuildEvent::error(&error),
+        };
+        // A client that is gone hears nothing.
+        let _ = events.send(end).await;
+    });
+    let state = (received, Some(build));
+    let stream = stream::unfold(state, |(mut received, mut build)| async move {
+        loop {
+            let event = match &mut build {
+                Some(running) => tokio::select! {
+                    biased;
+                    event = received.recv() => event,
+                    () = running => { build = None; continue }
+                },
+                None => received.recv().await,
+            }?;
+            let mut line = serde_json::to_vec(&event).expect("events have a JSON form");
+            line.push(b'\n');
+            return Some((Ok(Bytes::from(line)), (received, build)));
+        }
+    });
+    Ok(lines(stream))
+}
+
+pub async fn list(State(server): State<Arc<Server>>) -> Json<Vec<ImageRecord>> {
+    let in_use = server.engine.in_use();
+    let record = |image: ImageSummary| ImageRecord {
+        id: image.id,
+        title: image.title,
+        python: image.python.map(|python| python.version),
+        size_bytes: image.size_bytes,
+        own_bytes: image.own_bytes,
+        layers: image.layers,
+        created_ms: image.created_ms,
+        in_use: in_use.images.contains(&image.id),
+    };
+    Json(server.engine.images.list().into_iter().map(record).collect())
+}
+
+pub async fn show(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Json<ImageDetail>, Failure> {
+    let id = find(&server, &text)?;
+    let found = server.engine.images.inspect(id);
+    let (image, layers) = found.ok_or_else(|| not_found(format_args!("image {text}")))?;
+    let layer = |layer: LayerSize| LayerRecord {
+        title: layer.title,
+        size_bytes: layer.size_bytes,
+        shared: layer.shared,
+    };
+    Ok(Json(ImageDetail {
+        id,
+        recipe: image.recipe.clone(),
+        python: image.python.as_ref().map(|python| python.version.clone()),
+        size_bytes: image.size_bytes,
+        created_ms: image.created_ms,
+        in_use: server.engine.in_use().images.contains(&id),
+        layers: layers.into_iter().map(layer).collect(),
+        env: image.config.env.clone(),
+        workdir: image.config.workdir.clone(),
+        entrypoint: image.config.entrypoint.clone(),
+        cmd: image.config.cmd.clone(),
+    }))
+}
+
+/// An image by its id or the first digits of it.
+fn find(server: &Server, text: &str) -> Result<ImageId, Failure> {
+    if let Ok(image) = text.parse::<ImageId>() {
+        return Ok(image);
+    }
+    let digits = text.strip_prefix("im-").unwrap_or(text);
+    let mut found = server.engine.images.list();
+    found.retain(|image| !digits.is_empty() && image.id.to_string()["im-".len()..].starts_with(digits));
+    match &found[..] {
+        [one] => Ok(one.id),
+        [] => Err(not_found(format_args!("image {text}"))),
+        many => Err(not_found(format_args!("one image {text}: {} begin so", many.len()))),
+    }
+}
+
+/// Removes one image and the layers that only it had.
+pub async fn remove(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Json<PruneAnswer>, Failure> {
+    let id = find(&server, &text)?;
+    let _alone = server.engine.removing.write().await;
+    let in_use = server.engine.in_use();
+    let freed_bytes = server.engine.images.remove(id, &in_use).await.map_err(|error| error.body())?;
+    Ok(Json(PruneAnswer { freed_bytes }))
+}
+
+pub async fn prune(State(server): State<Arc<Server>>) -> Result<Json<PruneAnswer>, Failure> {
+    let _alone = server.engine.removing.write().await;
+    let in_use = server.engine.in_use();
+    let freed_bytes = server.engine.images.prune(&in_use).await.map_err(|error| error.body())?;
+    Ok(Json(PruneAnswer { freed_bytes }))
+}

@@ -1,0 +1,180 @@
+//! One server process: what it is made of, how it starts, how it stops.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::serve::ListenerExt;
+use clunk_agent::Logs;
+use clunk_core::Digest;
+use clunk_core::error::{ErrorBody, ErrorCode};
+use clunk_core::tree::Tree;
+use clunk_image::{BlobSource, HostSettings, Images, ImagesConfig};
+use clunk_runtime::{Limits, Runtime};
+use clunk_store::{Blobs, SqliteStore, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::answer::{io_error, store_error};
+use crate::engine::{Engine, TreeSource};
+use crate::state::{Bound, StateDir, Token};
+use crate::{VERSION, endpoints};
+
+/// How long open connections may take to end after the apps have stopped.
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Processes and threads of a build step.
+const MAX_BUILD_PIDS: u64 = 16_384;
+
+/// What is shared by all requests.
+pub struct Server {
+    pub engine: Arc<Engine>,
+    pub blobs: Blobs,
+    pub token: Token,
+    pub url: String,
+    pub state_dir: PathBuf,
+    /// A folder for files without names.
+    pub temporary: PathBuf,
+    pub started: Instant,
+    /// Cancelled once: by a signal or by the API.
+    pub stopping: CancellationToken,
+}
+
+impl Server {
+    /// Opens everything in the state folder and ends what a killed server left running.
+    pub async fn open(
+        state: &StateDir,
+        url: &str,
+        runtime: Arc<dyn Runtime>,
+        runner_dir: PathBuf,
+        stopping: CancellationToken,
+    ) -> Result<Arc<Self>, ServerError> {
+        let token = Token::load(state)?;
+        let path = &state.path;
+        let store = SqliteStore::open(&path.join("clunk.db")).await.map_err(|error| {
+            let hint = format!("move the folder away and start again: mv {0} {0}.broken", path.display());
+            store_error(&error).hint(hint)
+        })?;
+        let recovered =
+            store.recover(clunk_agent::replica::now_ms()).await.map_err(|error| store_error(&error))?;
+        if recovered != clunk_store::Recovered::default() {
+            tracing::info!(?recovered, "ended what a killed server left running");
+        }
+        let blobs = Blobs::open(&path.join("blobs")).map_err(|error| store_error(&error))?;
+        let logs = Logs::open(&path.join("logs")).map_err(|error| io_error("open the logs", &error))?;
+        let temporary = path.join("tmp");
+        std::fs::create_dir_all(&temporary)
+            .map_err(|error| io_error("open the folder for temporary files", &error))?;
+        let config = ImagesConfig {
+            state_dir: path.clone(),
+            blobs: Arc::new(BlobTrees(blobs.clone())),
+            runtime: runtime.clone(),
+            host: HostSettings::from_host(),
+            runner_dir: Some(runner_dir),
+            source_root: "/root".into(),
+            limits: Limits { pids: Some(MAX_BUILD_PIDS), ..Limits::default() },
+        };
+        let images = Images::open(config).await.map_err(|error| error.body())?;
+        let trees = Box::new(BlobTrees(blobs.clone()));
+        let engine = Engine::new(runtime, images, Arc::new(store), logs, trees);
+        Ok(Arc::new(Self {
+            engine,
+            blobs,
+            token,
+            url: url.into(),
+            state_dir: path.clone(),
+            temporary,
+            started: Instant::now(),
+            stopping,
+        }))
+    }
+}
+
+pub type ServerError = ErrorBody;
+
+struct BlobTrees(Blobs);
+
+impl BlobTrees {
+    fn read(&self, digest: Digest) -> Option<Tree> {
+        let bytes = self.0.read(digest).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+}
+
+impl TreeSource for BlobTrees {
+    fn tree(&self, digest: Digest) -> Option<Tree> {
+        self.read(digest)
+    }
+}
+
+#[async_trait::async_trait]
+impl BlobSource for BlobTrees {
+    fn path(&self, digest: Digest) -> Option<PathBuf> {
+        self.0.path(digest)
+    }
+
+    async fn tree(&self, digest: Digest) -> Option<Tree> {
+        self.read(digest)
+    }
+}
+
+/// Serves until `stopping` is cancelled. `ready` is called once requests are answered. The folder and the port are
+/// taken by the caller, before anything else.
+pub async fn serve(
+    state: StateDir,
+    bound: Bound,
+    runtime: Arc<dyn Runtime>,
+    runner_dir: PathBuf,
+    stopping: CancellationToken,
+    ready: impl FnOnce(&str),
+) -> Result<(), ServerError> {
+    let swept = runtime.sweep().await.map_err(|error| runtime_error(&error))?;
+    if swept != clunk_runtime::Swept::default() {
+        tracing::info!(?swept, "removed what a killed server left");
+    }
+    let server = Server::open(&state, &bound.url, runtime, runner_dir, stopping.clone()).await?;
+    bound.listener.set_nonblocking(true).map_err(|error| io_error("listen", &error))?;
+    let listener =
+        tokio::net::TcpListener::from_std(bound.listener).map_err(|error| io_error("listen", &error))?;
+    let listener = listener.tap_io(|socket| {
+        // A small answer must not wait for a full packet.
+        let _ = socket.set_nodelay(true);
+    });
+    let drained = CancellationToken::new();
+    let serving = axum::serve(listener, endpoints::router(server.clone()))
+        .with_graceful_shutdown(drained.clone().cancelled_owned());
+    let serving = tokio::spawn(serving.into_future());
+    state.announce(&bound.url).map_err(|error| io_error("write server.json", &error))?;
+    ready(&bound.url);
+    stopping.cancelled().await;
+    shut_down(&server, &state, drained, serving).await;
+    Ok(())
+}
+
+/// In order: health fails (it reads `stopping`), apps and their containers end, connections drain, the store is synced.
+async fn shut_down(
+    server: &Server,
+    state: &StateDir,
+    drained: CancellationToken,
+    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+) {
+    state.withdraw();
+    tracing::info!(version = VERSION, "stopping");
+    server.engine.stop_all().await;
+    server.engine.runtime.shutdown().await;
+    drained.cancel();
+    if tokio::time::timeout(DRAIN_LIMIT, serving).await.is_err() {
+        tracing::info!("some clients kept their connections open; closing them");
+    }
+    if let Err(error) = server.engine.store.flush().await {
+        tracing::error!(%error, "the last records could not be written");
+    }
+}
+
+fn runtime_error(error: &clunk_runtime::RuntimeError) -> ErrorBody {
+    let code = match error {
+        clunk_runtime::RuntimeError::NotPermitted(_) => ErrorCode::ContainersNotPermitted,
+        clunk_runtime::RuntimeError::DiskFull(_) => ErrorCode::DiskFull,
+        _ => ErrorCode::StartFailed,
+    };
+    ErrorBody::new(code, error.to_string()).hint("`clunk doctor` shows what this machine can do")
+}

@@ -1,0 +1,174 @@
+//! Content-addressed files in a directory: `blobs/ab/abcdef…`, named by SHA-256, never changed once there.
+//!
+//! A blob is written beside its place, synced with the rest of its batch, and renamed: a name never shows half a file.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clunk_core::Digest;
+use clunk_core::digest::Hasher;
+
+use crate::store::StoreError;
+
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    root: PathBuf,
+    temporary: PathBuf,
+}
+
+fn file_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_path_buf();
+    move |source| StoreError::File { operation, path, source }
+}
+
+impl Blobs {
+    /// Opens or makes the directory and removes what a killed process was writing.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let temporary = root.join("tmp");
+        match fs::remove_dir_all(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(file_error("clear", &temporary)(error));
+            }
+            _ => {}
+        }
+        fs::create_dir_all(&temporary).map_err(file_error("create", &temporary))?;
+        Ok(Self { root: root.into(), temporary })
+    }
+
+    fn place(&self, digest: Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join(&name[..2]).join(name)
+    }
+
+    /// Where the blob is, if it is here.
+    pub fn path(&self, digest: Digest) -> Option<PathBuf> {
+        let path = self.place(digest);
+        path.exists().then_some(path)
+    }
+
+    pub fn contains(&self, digest: Digest) -> bool {
+        self.place(digest).exists()
+    }
+
+    pub fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.place(digest);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file_error("read", &path)(error)),
+        }
+    }
+
+    /// Stores one blob and returns its digest; it is on disk when this returns.
+    pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = Digest::of(bytes);
+        if !self.contains(digest) {
+            let mut batch = self.batch();
+            let mut writer = batch.begin(digest)?;
+            writer.write(bytes)?;
+            batch.finish(writer)?;
+            batch.commit()?;
+        }
+        Ok(digest)
+    }
+
+    /// Starts storing several blobs with one sync.
+    pub fn batch(&self) -> Batch<'_> {
+        Batch { blobs: self, written: Vec::new() }
+    }
+}
+
+/// Blobs that are written and not yet in their places; dropped without [`Batch::commit`] they are forgotten.
+pub struct Batch<'a> {
+    blobs: &'a Blobs,
+    written: Vec<(PathBuf, Digest)>,
+}
+
+/// One blob while it is written.
+pub struct BlobWriter {
+    file: File,
+    path: PathBuf,
+    hasher: Hasher,
+    expected: Digest,
+}
+
+impl BlobWriter {
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(file_error("write", &self.path))
+    }
+}
+
+impl Batch<'_> {
+    pub fn begin(&mut self, expected: Digest) -> Result<BlobWriter, StoreError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).expect("the kernel gives random bytes");
+        let path = self.blobs.temporary.join(hex::encode(random));
+        let file = File::create_new(&path).map_err(file_error("create", &path))?;
+        Ok(BlobWriter { file, path, hasher: Hasher::default(), expected })
+    }
+
+    /// Checks the digest; the blob then waits for [`Batch::commit`].
+    pub fn finish(&mut self, writer: BlobWriter) -> Result<(), StoreError> {
+        let BlobWriter { file, path, hasher, expected } = writer;
+        drop(file);
+        if hasher.finish() != expected {
+            let _ = fs::remove_file(&path);
+            return Err(StoreError::Mismatch(expected));
+        }
+        self.written.push((path, expected));
+        Ok(())
+    }
+
+    /// Syncs everything once and puts it in place. Returns how many there are.
+    pub fn commit(mut self) -> Result<usize, StoreError> {
+        let root = File::open(&self.blobs.root).map_err(file_error("open", &self.blobs.root))?;
+        if !self.written.is_empty() {
+            rustix::fs::syncfs(&root).map_err(|errno| file_error("sync", &self.blobs.root)(errno.into()))?;
+        }
+        let written = std::mem::take(&mut self.written);
+        for (path, digest) in &written {
+            let place = self.blobs.place(*digest);
+            let folder = place.parent().unwrap_or(&self.blobs.root);
+            fs::create_dir_all(folder).map_err(file_error("create", folder))?;
+            fs::rename(path, &place).map_err(file_error("rename", path))?;
+        }
+        Ok(written.len())
+    }
+}
+
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        for (path, _) in &self.written {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_is_read_back_and_stored_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let digest = blobs.put(b"hello").unwrap();
+        assert_eq!(blobs.put(b"hello").unwrap(), digest);
+        assert_eq!(blobs.read(digest).unwrap().as_deref(), Some(&b"hello"[..]));
+        assert_eq!(blobs.read(Digest::of("other")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_wrong_digest_is_refused_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let mut batch = blobs.batch();
+        let mut writer = batch.begin(Digest::of("hello")).unwrap();
+        writer.write(b"jello").unwrap();
+        assert!(matches!(batch.finish(writer), Err(StoreError::Mismatch(_))));
+        assert_eq!(batch.commit().unwrap(), 0);
+        assert_eq!(fs::read_dir(folder.path().join("tmp")).unwrap().count(), 0);
+    }
+}

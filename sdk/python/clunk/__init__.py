@@ -1,0 +1,72 @@
+"""Clunk: your Python functions in containers, on machines that you own.
+
+A name is loaded when it is first used, because this module is imported at the start of every container.
+"""
+
+import os
+
+__version__ = "0.1.0"
+
+# Where each public name is defined.
+_HOMES = {
+    "App": "clunk.app",
+    "Error": "clunk.exception",
+    "FilePatternMatcher": "clunk.file_pattern_matcher",
+    "Function": "clunk.function",
+    "Image": "clunk.image",
+    "enable_output": "clunk.output",
+    "exception": "clunk.exception",
+}
+# Names of the interface that this release lacks, so that their use says so.
+_COMING = frozenset(
+    "Cls Cron Dict FunctionCall Period Probe Proxy Queue Retries Sandbox Secret Tunnel Volume CloudBucketMount "
+    "NetworkFileSystem asgi_app batched concurrent current_input_id enter exit fastapi_endpoint forward interact "
+    "method parameter web_endpoint web_server wsgi_app experimental".split()
+)
+
+__all__ = [
+    "App",
+    "Error",
+    "FilePatternMatcher",
+    "Function",
+    "Image",
+    "current_function_call_id",
+    "enable_output",
+    "exception",
+    "is_local",
+]
+
+_call_id = None
+
+
+def is_local():
+    """Whether this process is the caller's own, not one in a container."""
+    return os.environ.get("CLUNK_IS_REMOTE") != "1"
+
+
+def current_function_call_id():
+    """The id of the call that is running; None outside a container."""
+    return _call_id() if callable(_call_id) else _call_id
+
+
+def _set_call_id(call_id):
+    global _call_id
+    _call_id = call_id
+
+
+def __getattr__(name):
+    home = _HOMES.get(name)
+    if home is None:
+        if name in _COMING:
+            from clunk.exception import UnimplementedError
+
+            raise UnimplementedError(f"clunk.{name} is not available yet in Clunk {__version__}")
+        raise AttributeError(f"module 'clunk' has no attribute {name!r}")
+    module = __import__(home, None, None, [name])
+    value = module if name == "exception" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

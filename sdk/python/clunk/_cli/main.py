@@ -1,0 +1,76 @@
+"""Which command, and how every end of it is told."""
+
+import os
+import sys
+
+from .errors import DONE, FAILED, INTERRUPTED, USAGE, Exit, exit_code, report
+
+HELP = """\
+Runs Python functions in containers.
+
+  clunk run hello.py                  run the file's entry point
+  clunk run hello.py::square --x 3    run one function
+  clunk run --help                    every option
+
+usage: clunk run [OPTIONS] FILE[::NAME] [ARGUMENTS]
+"""
+
+
+def main(arguments):
+    """Runs one command; its exit code."""
+    try:
+        code = dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except Exit as end:
+        if end.message:
+            report(end.message, end.hint)
+        return end.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has gone; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        from clunk.exception import Error
+
+        if not isinstance(error, Error):
+            raise
+        report(error.message, error.hint)
+        return exit_code(error)
+
+
+def dispatch(arguments):
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return DONE if arguments else USAGE
+    command, *rest = arguments
+    if command in ("-V", "--version"):
+        import clunk
+
+        print(f"clunk {clunk.__version__}")
+        return DONE
+    if command != "run":
+        return hand_over(arguments)
+    from .run import run
+
+    return run(rest)
+
+
+def hand_over(arguments):
+    """Every other command is one of the `clunk` program."""
+    from clunk._client.discovery import find_binary
+
+    binary = find_binary()
+    if binary is None:
+        raise Exit(
+            USAGE, f"the command `{arguments[0]}` needs the `clunk` program, which is not on PATH", "clunk run FILE"
+        )
+    sys.stdout.flush()
+    os.execv(binary, [binary, *arguments])
+
+
+def entry():
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))

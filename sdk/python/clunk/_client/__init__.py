@@ -1,0 +1,1 @@
+"""Speaks to a Clunk server: docs/api.md."""

@@ -1,0 +1,213 @@
+"""The runner's end of the link to the agent: frames on one Unix stream socket, as docs/runner-protocol.md has them."""
+
+import _socket
+import os
+from _thread import RLock
+
+START, CALL, CANCEL, STOP = 1, 2, 3, 4
+READY, RESULT, EXCEPTION, LOG, START_FAILED = 65, 66, 67, 68, 69
+
+PAYLOAD_IN_FD = 1
+HEADER_SIZE = 24
+# A larger payload travels as a file descriptor.
+INLINE_MAX = 4 << 20
+CONTROL_MAX = 1 << 20
+# One read takes a typical frame whole.
+BUFFER_SIZE = 64 << 10
+# sendmsg and writev take at most this many pieces (IOV_MAX on Linux).
+PIECES_MAX = 1024
+# Room for the descriptors of one message; the agent attaches one.
+ANCILLARY_SIZE = _socket.CMSG_SPACE(4 * 4)
+
+
+class LinkClosed(Exception):
+    """The agent closed the link."""
+
+
+class FilePayload:
+    """A payload that lies in a file."""
+
+    __slots__ = ("fd", "size")
+
+    def __init__(self, fd, size):
+        self.fd = fd
+        self.size = size
+
+
+def encode_control(fields):
+    """Control text: one `name=value` a line."""
+    lines = []
+    for name, value in fields.items():
+        value = str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+        lines.append(f"{name}={value}\n")
+    return "".join(lines).encode("utf-8", "replace")
+
+
+def decode_control(text):
+    fields = {}
+    for line in text.decode("utf-8", "replace").split("\n"):
+        name, separator, value = line.partition("=")
+        if separator:
+            fields[name] = _unescape(value) if "\\" in value else value
+    return fields
+
+
+def _unescape(value):
+    parts = value.split("\\\\")
+    return "\\".join(part.replace("\\n", "\n").replace("\\r", "\r") for part in parts)
+
+
+class Link:
+    """Frames in and out. Any thread may send; one reads."""
+
+    def __init__(self, fd):
+        os.set_inheritable(fd, False)
+        # Asking the kernel for family and type is one system call each; they are known.
+        self.socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fd)
+        self.open = True
+        self._buffer = bytearray(BUFFER_SIZE)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+        self._descriptors = []
+        self._sending = RLock()
+
+    # Receiving
+
+    def receive(self):
+        """The next frame: `(kind, call, control bytes, payload)`. The payload is bytes-like or a FilePayload."""
+        while self._end - self._start < HEADER_SIZE:
+            self._fill()
+        return self._take_frame()
+
+    def has_frame(self):
+        """Whether a frame's header has been read already; the rest then is on its way."""
+        return self._end - self._start >= HEADER_SIZE
+
+    def _take_frame(self):
+        start = self._start
+        header = self._buffer[start : start + HEADER_SIZE]
+        self._start = start + HEADER_SIZE
+        number = int.from_bytes
+        control_size = number(header[4:8], "little")
+        payload_size = number(header[16:24], "little")
+        if control_size > CONTROL_MAX:
+            raise OSError(f"a frame announces {control_size} bytes of control text; the limit is {CONTROL_MAX}")
+        control = self._take(control_size) if control_size else b""
+        if header[1] & PAYLOAD_IN_FD:
+            if not self._descriptors:
+                raise OSError("a frame announces a file descriptor that did not come with it")
+            payload = FilePayload(self._descriptors.pop(0), payload_size)
+        elif payload_size > INLINE_MAX:
+            raise OSError(f"a frame announces {payload_size} bytes inline; the limit is {INLINE_MAX}")
+        else:
+            payload = self._take(payload_size) if payload_size else b""
+        return header[0], number(header[8:16], "little"), control, payload
+
+    def _fill(self):
+        """Reads what is there into the buffer, and the descriptors that came along."""
+        if self._start:
+            rest = self._view[self._start : self._end]
+            self._view[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        self._end += self._read(self._view[self._end :])
+
+    def _read(self, into):
+        # Two descriptors of two frames never come with one read: the kernel stops after the first.
+        count, ancillary, _, _ = self.socket.recvmsg_into([into], ANCILLARY_SIZE, _socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in ancillary:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                for at in range(0, len(data) - 3, 4):
+                    self._descriptors.append(int.from_bytes(data[at : at + 4], "little"))
+        if not count:
+            raise LinkClosed
+        return count
+
+    def _take(self, size):
+        """The next bytes of the stream, as an object of their own."""
+        start = self._start
+        there = min(size, self._end - start)
+        if there == size:
+            self._start = start + size
+            return self._buffer[start : start + size]
+        whole = bytearray(size)
+        view = memoryview(whole)
+        view[:there] = self._view[start : start + there]
+        self._start = self._end = 0
+        while there < size:
+            # This read ends where the payload ends, so it takes no descriptor of a later frame.
+            count = self.socket.recv_into(view[there:])
+            if not count:
+                raise LinkClosed
+            there += count
+        return whole
+
+    # Sending
+
+    def send(self, kind, call, control=b"", pieces=(), size=0):
+        """Sends a frame whose payload is `pieces`, `size` bytes in all."""
+        if size > INLINE_MAX:
+            fd = _memory_file(pieces)
+            try:
+                self._send_frame(kind, PAYLOAD_IN_FD, call, control, (), size, fd)
+            finally:
+                os.close(fd)
+        else:
+            self._send_frame(kind, 0, call, control, pieces, size, None)
+
+    def _send_frame(self, kind, flags, call, control, pieces, size, fd):
+        header = b"".join(
+            (
+                bytes((kind, flags, 0, 0)),
+                len(control).to_bytes(4, "little"),
+                call.to_bytes(8, "little"),
+                size.to_bytes(8, "little"),
+                control,
+            )
+        )
+        with self._sending:
+            if not self.open:
+                raise LinkClosed
+            if fd is not None:
+                rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
+                sent = self.socket.sendmsg([header], [rights])
+                if sent < len(header):
+                    send_pieces(self.socket.sendmsg, [header[sent:]])
+            else:
+                send_pieces(self.socket.sendmsg, [header, *pieces])
+
+    def leave_in_child(self):
+        """In a forked child the link belongs to the parent alone."""
+        self.open = False
+        self._sending = RLock()
+        try:
+            os.close(self.socket.detach())
+        except OSError:
+            pass
+
+
+def send_pieces(send, pieces):
+    """Hands all of `pieces` to `send` (sendmsg or writev), which may take a part at a time, without joining them."""
+    first = 0
+    while first < len(pieces):
+        batch = pieces[first : first + PIECES_MAX]
+        count = send(batch)
+        for piece in batch:
+            length = len(piece) if isinstance(piece, (bytes, bytearray)) else memoryview(piece).nbytes
+            if count < length:
+                break
+            count -= length
+            first += 1
+        else:
+            continue
+        if count:
+            pieces[first] = memoryview(pieces[first]).cast("B")[count:]
+
+
+def _memory_file(pieces):
+    fd = os.memfd_create("clunk-payload", os.MFD_CLOEXEC)
+    try:
+        send_pieces(lambda batch: os.writev(fd, batch), list(pieces))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

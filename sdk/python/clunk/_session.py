@@ -1,0 +1,226 @@
+"""A running app: from `app.run()` to its end."""
+
+import threading
+
+from . import output as _output
+from .exception import ClientClosed, InvalidError, UnimplementedError
+
+# How long the end of a run waits for the last lines of its containers. Seconds.
+DRAIN_TIMEOUT_S = 5.0
+# How long a call that has ended waits for its last line. Seconds.
+LOG_WAIT_S = 0.25
+# Calls whose log events are counted at once; older ones are forgotten.
+CALLS_COUNTED_MAX = 10_000
+
+
+class RunContext:
+    """What `app.run()` gives: a context manager, plain or async, whose value is the app."""
+
+    def __init__(self, app, *, name=None, detach=False, interactive=False, output=None):
+        if detach or interactive:
+            raise UnimplementedError("app.run(): `detach` and `interactive` are not available yet")
+        self._app = app
+        self._name = name
+        self._output = output
+
+    def __enter__(self):
+        if self._app._session is not None:
+            raise InvalidError("the app runs already", hint="leave out the inner `with app.run():`")
+        self._app._session = start(self._app, self._name, self._output)
+        return self._app
+
+    def __exit__(self, *_):
+        session, self._app._session = self._app._session, None
+        if session is not None:
+            session.stop()
+
+    async def __aenter__(self):
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(None, self.__enter__)
+
+    async def __aexit__(self, *_):
+        import asyncio
+
+        await asyncio.get_running_loop().run_in_executor(None, self.__exit__)
+
+
+def start(app, name=None, output=None):
+    """Builds, sends and starts an app; its Session."""
+    from clunk import is_local
+
+    if not is_local():
+        raise UnimplementedError(
+            "app.run() was called in a container, which is not available yet",
+            hint='a container imports this file too: put app.run() under `if __name__ == "__main__":`',
+        )
+    if output is None:
+        shown = _output.is_enabled()
+        output = _output.Output(logs=shown, words=shown or _output._is_terminal(__import__("sys").stderr))
+        from ._traceback import hide_our_frames
+
+        hide_our_frames()
+    from ._client.client import Client
+    from ._client.discovery import connect
+    from ._source.modules import alias_main
+
+    alias_main()
+    client = Client(*connect())
+    try:
+        return Session(app, client, name, output)
+    except BaseException:
+        client.close()
+        raise
+
+
+class Session:
+    """An app on the server. Its event stream is its lease: when this process ends, the app stops."""
+
+    def __init__(self, app, client, name, output):
+        from ._client.calls import Calls
+        from ._client.remote_exception import RemoteExceptions
+        from ._resolve import Resolver
+
+        resolver = Resolver(client, output)
+        functions = list(app._functions.values())
+        records = [resolver.function_record(function, app) for function in functions]
+        body = {"name": name or app.name or default_name(functions), "functions": records, "ephemeral": True}
+        answer = client.json("POST", "/api/apps", body)
+        self.app_id = answer["app"]
+        self._app = app
+        self._client = client
+        self._stopped = False
+        self._functions = functions
+        for function in functions:
+            function._id = answer["functions"][function.name]
+        self._events = Events(client, self.app_id, output)
+        self._calls = Calls(client, RemoteExceptions(resolver.folders).from_body, self._events.wait_for)
+        self._events.start()
+
+    def call(self, function, args, kwargs):
+        """`(value, None)` or `(None, exception)`."""
+        if function._id is None:
+            self._unknown(function)
+        return self._calls.call(function, args, kwargs)
+
+    async def call_async(self, function, args, kwargs):
+        if function._id is None:
+            self._unknown(function)
+        return await self._calls.call_async(function, args, kwargs)
+
+    def _unknown(self, function):
+        raise (
+            ClientClosed("the app has been stopped")
+            if self._stopped
+            else InvalidError(
+                f"{function.name} was added to the app after it was started",
+                hint="define every function before `app.run()`",
+            )
+        )
+
+    def stop(self):
+        """Stops the app, prints the last of its output, and closes every connection."""
+        if self._stopped:
+            return
+        self._stopped = True
+        try:
+            self._client.json("POST", f"/api/apps/{self.app_id}/stop", {})
+            self._events.drain(DRAIN_TIMEOUT_S)
+        except Exception:
+            # The lease ends with the event stream whatever the server could answer.
+            pass
+        finally:
+            self._events.close()
+            self._calls.close()
+            self._client.close()
+            for function in self._functions:
+                function._id = None
+
+
+class Events(threading.Thread):
+    """Prints what an app's containers write, as it comes."""
+
+    def __init__(self, client, app_id, output):
+        super().__init__(name="clunk-events", daemon=True)
+        self._output = output
+        # Opened before the first call, so that the app has its lease and no line is missed.
+        self._connection, self._lines = client.stream("GET", f"/api/apps/{app_id}/events")
+        self._closing = False
+        # Log events seen, per call that has not ended.
+        self._seen = {}
+        self._changed = threading.Condition()
+
+    def run(self):
+        try:
+            for event in self._lines:
+                kind = event.get("type")
+                if kind == "log":
+                    self._output.log(event)
+                    self._count(event.get("call"))
+                elif kind == "app" and event.get("state") == "stopped":
+                    return
+        except Exception as error:
+            if not self._closing:
+                self._output.say(f"the connection to the server was lost: {error}")
+
+    def _count(self, call):
+        with self._changed:
+            self._seen[call] = self._seen.pop(call, 0) + 1
+            if len(self._seen) > CALLS_COUNTED_MAX:
+                del self._seen[next(iter(self._seen))]
+            self._changed.notify_all()
+
+    def wait_for(self, call, count):
+        """Waits until what a call printed has been printed here, so that it stands before what follows the call."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._seen.get(call, 0) >= count or self._closing, LOG_WAIT_S)
+            self._seen.pop(call, None)
+
+    def drain(self, timeout):
+        """Waits for the last event."""
+        self.join(timeout)
+
+    def close(self):
+        self._closing = True
+        self._connection.shut()
+        self.join(1.0)
+        self._connection.close()
+
+
+def default_name(functions):
+    """An app without a name is called after its file."""
+    import os
+    import sys
+
+    for function in functions:
+        path = getattr(sys.modules.get(function.__module__), "__file__", None)
+        if path:
+            return os.path.splitext(os.path.basename(path))[0]
+    return "app"
+
+
+class LocalSession:
+    """`clunk run --local`: every call runs in this process."""
+
+    app_id = None
+
+    def call(self, function, args, kwargs):
+        import asyncio
+
+        value = function._clunk_function(*args, **kwargs)
+        if hasattr(value, "__await__"):
+            value = asyncio.run(_wait(value))
+        return value, None
+
+    async def call_async(self, function, args, kwargs):
+        value = function._clunk_function(*args, **kwargs)
+        if hasattr(value, "__await__"):
+            value = await value
+        return value, None
+
+    def stop(self):
+        pass
+
+
+async def _wait(awaitable):
+    return await awaitable

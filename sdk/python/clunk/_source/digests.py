@@ -1,0 +1,77 @@
+"""SHA-256 of files, remembered: an unchanged file is not read again."""
+
+import hashlib
+import json
+import os
+import time
+
+# A file that changed so shortly before it was read may change again within the same tick of its clock. Nanoseconds.
+SETTLED_NS = 2_000_000_000
+FORMAT = 1
+
+
+def cache_folder():
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return os.path.join(base, "clunk")
+
+
+class DigestCache:
+    """Digests of the files below one folder. What cannot be read or written is computed and forgotten."""
+
+    def __init__(self, root, folder=None):
+        name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
+        self._path = os.path.join(folder or cache_folder(), f"digests-{name}.json")
+        self._known = self._load()
+        self._fresh = {}
+        self._changed = False
+
+    def _load(self):
+        try:
+            with open(self._path, "rb") as file:
+                record = json.loads(file.read())
+            if record["format"] == FORMAT and isinstance(record["files"], dict):
+                return record["files"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        return {}
+
+    def digest(self, path, stat):
+        """The digest of a file whose `stat` was just taken."""
+        # The time of the last change of the inode sees what a tool that sets file times hides.
+        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = self._known.get(path)
+        if isinstance(known, list) and len(known) == 5 and known[:4] == mark and isinstance(known[4], str):
+            self._fresh[path] = known
+            return known[4]
+        began = time.time_ns()
+        digest = hash_file(path)
+        self._changed = True
+        if max(stat.st_mtime_ns, stat.st_ctime_ns) < began - SETTLED_NS:
+            self._fresh[path] = [*mark, digest]
+        return digest
+
+    def save(self):
+        """Keeps what was asked for, in one step, so that two processes do not spoil each other's file."""
+        if not self._changed and len(self._fresh) == len(self._known):
+            return
+        part = f"{self._path}.{os.getpid()}"
+        try:
+            os.makedirs(os.path.dirname(self._path), exist_ok=True)
+            with open(part, "w") as file:
+                json.dump({"format": FORMAT, "files": self._fresh}, file, separators=(",", ":"))
+            os.replace(part, self._path)
+        except (OSError, UnicodeError):
+            try:
+                os.unlink(part)
+            except OSError:
+                pass
+
+
+def hash_file(path):
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while True:
+            data = file.read(1 << 20)
+            if not data:
+                return digest.hexdigest()
+            digest.update(data)

@@ -1,0 +1,129 @@
+"""Apps: a named set of functions that run together."""
+
+from clunk import is_local
+
+from .function import Function
+
+
+class LocalEntrypoint:
+    """A function that runs on the caller's machine when the app is started. `@app.local_entrypoint()` makes it."""
+
+    def __init__(self, app, function, name):
+        self._app = app
+        self._clunk_entrypoint = function
+        self.name = name
+        self.__wrapped__ = function
+        self.__name__ = function.__name__
+        self.__qualname__ = function.__qualname__
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+
+    def __call__(self, *args, **kwargs):
+        return self._clunk_entrypoint(*args, **kwargs)
+
+    def __repr__(self):
+        return f"<clunk.LocalEntrypoint {self.__module__}.{self.__qualname__}>"
+
+
+class App:
+    """A named set of functions. `image` is the default of its functions."""
+
+    def __init__(self, name=None, *, image=None, secrets=(), volumes=None, tags=None, include_source=True):
+        self.name = name
+        self._image = image
+        self._include_source = include_source
+        self._functions = {}
+        self._entrypoints = {}
+        # What calls go through while the app runs; None otherwise.
+        self._session = None
+        if is_local():
+            from ._options import check_app
+
+            check_app(name, image, secrets, volumes, tags)
+
+    @property
+    def app_id(self):
+        """The id of the running app; None otherwise."""
+        return self._session.app_id if self._session else None
+
+    @property
+    def registered_functions(self):
+        return dict(self._functions)
+
+    @property
+    def registered_entrypoints(self):
+        return dict(self._entrypoints)
+
+    def function(self, _function=None, **options):
+        """Makes a function run in containers. The parameters are those of the type stub beside this file."""
+        if _function is not None:
+            from .exception import InvalidError
+
+            raise InvalidError("@app.function needs parentheses", hint="write `@app.function()` above the function")
+        name = options.pop("name", None)
+
+        def decorate(function):
+            if isinstance(function, Function):
+                function = function._clunk_function
+            if is_local():
+                from ._options import check_function
+
+                checked = check_function(self, function, name, options)
+            else:
+                checked = options
+            chosen = name or function.__qualname__
+            made = Function(self, function, chosen, checked)
+            self._functions[chosen] = made
+            return made
+
+        return decorate
+
+    def local_entrypoint(self, _function=None, *, name=None):
+        """Makes a function the start of `clunk run`; its parameters become flags."""
+        if _function is not None:
+            from .exception import InvalidError
+
+            raise InvalidError(
+                "@app.local_entrypoint needs parentheses", hint="write `@app.local_entrypoint()` above the function"
+            )
+
+        def decorate(function):
+            chosen = name or function.__qualname__
+            if chosen in self._entrypoints and is_local():
+                from .exception import InvalidError
+
+                raise InvalidError(f"the app has two local entrypoints named {chosen}", hint="pass name= to one")
+            made = LocalEntrypoint(self, function, chosen)
+            self._entrypoints[chosen] = made
+            return made
+
+        return decorate
+
+    def cls(self, _class=None, **options):
+        from .exception import UnimplementedError
+
+        raise UnimplementedError("@app.cls is not available yet", hint="use @app.function()")
+
+    def run(self, *, name=None, detach=False, interactive=False):
+        """A context, plain or async, in which the functions of the app can be called.
+
+        It builds what is missing, sends the project, and stops the app at its end.
+        """
+        from ._session import RunContext
+
+        return RunContext(self, name=name, detach=detach, interactive=interactive)
+
+    def deploy(self, *, name=None, tag=""):
+        from .exception import UnimplementedError
+
+        raise UnimplementedError("app.deploy() is not available yet", hint="use `clunk run`, or `with app.run():`")
+
+    def include(self, other):
+        """Adds the functions of another app to this one."""
+        for name, function in other._functions.items():
+            function._app = self
+            self._functions[name] = function
+        return self
+
+    def __repr__(self):
+        return f"<clunk.App {self.name!r}>"

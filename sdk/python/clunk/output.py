@@ -1,0 +1,213 @@
+"""What a run shows: container output where it belongs, words of ours to stderr."""
+
+import os
+import sys
+import time
+
+_enabled = 0
+# Lines of a build's log that a failure repeats.
+TAIL_LINES = 200
+# Least time between two redraws of the live line. Seconds.
+REDRAW_S = 0.08
+
+
+class enable_output:
+    """A context in which `app.run()` prints what containers write and how images are built."""
+
+    def __init__(self, show_progress=True):
+        pass
+
+    def __enter__(self):
+        global _enabled
+        _enabled += 1
+        return self
+
+    def __exit__(self, *_):
+        global _enabled
+        _enabled -= 1
+
+
+def is_enabled():
+    return _enabled > 0
+
+
+def use_colour(stream):
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return _is_terminal(stream)
+
+
+def _is_terminal(stream):
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):
+        return False
+
+
+class Output:
+    """One run's words. `logs`: print what containers write. `words`: print ours."""
+
+    def __init__(self, *, logs=True, words=True):
+        self.logs = logs
+        self.words = words
+        self._live = None
+
+    def say(self, text):
+        """One line of ours."""
+        if not self.words:
+            return
+        if self._live:
+            self._live.clear()
+        print(f"clunk: {text}", file=sys.stderr, flush=True)
+
+    def log(self, event):
+        """A piece of what a container wrote."""
+        if not self.logs:
+            return
+        stream = sys.stderr if event.get("stream") == "stderr" else sys.stdout
+        try:
+            stream.write(event.get("text", ""))
+            stream.flush()
+        except UnicodeEncodeError:
+            text = event.get("text", "").encode(stream.encoding, "backslashreplace").decode(stream.encoding)
+            stream.write(text)
+        except (OSError, ValueError):
+            pass
+
+    def build(self):
+        if not self.words:
+            return _SilentBuild()
+        if _is_terminal(sys.stderr):
+            self._live = _LiveBuild(self)
+            return self._live
+        return _PlainBuild(self)
+
+
+class _SilentBuild:
+    """A build that nobody watches; a failure still carries its log."""
+
+    def __init__(self, output=None):
+        self.output = output
+        self.lines = []
+        # Whether any step was not there already.
+        self.builds = False
+
+    def step(self, event):
+        # The log of a failure is the log of the step that failed.
+        self.lines = []
+        self.builds = self.builds or not event.get("cached")
+
+    def log(self, text):
+        self.lines.append(text if text.endswith("\n") else text + "\n")
+        del self.lines[:-TAIL_LINES]
+
+    def waiting(self, title):
+        pass
+
+    def done(self, event):
+        pass
+
+    def failed(self, event):
+        text = "".join(self.lines) or "\n".join(event.get("tail") or ())
+        if text:
+            sys.stderr.write(text if text.endswith("\n") else text + "\n")
+
+    def close(self):
+        pass
+
+
+class _PlainBuild(_SilentBuild):
+    """A line for each step that is really built, for files and pipes."""
+
+    def step(self, event):
+        super().step(event)
+        if not event.get("cached"):
+            self.output.say(f"building {event['index']}/{event['total']} {_short(event['title'], 100)}")
+
+    def waiting(self, title):
+        self.output.say(f"waiting for {title}")
+
+    def done(self, event):
+        if self.builds:
+            self.output.say(f"image built in {_duration(event.get('elapsed_ms', 0))}")
+
+
+class _LiveBuild(_SilentBuild):
+    """One line that is drawn over itself and goes when the build is done."""
+
+    def __init__(self, output):
+        super().__init__(output)
+        self.began = time.monotonic()
+        self.drawn = 0.0
+        self.title = ""
+        self.visible = False
+        self.colour = use_colour(sys.stderr)
+
+    def step(self, event):
+        super().step(event)
+        if not event.get("cached"):
+            self.title = f"{event['index']}/{event['total']} {event['title']}"
+            self._draw("", now=True)
+
+    def log(self, text):
+        super().log(text)
+        lines = text.rstrip().rsplit("\n", 1)
+        self._draw(lines[-1].rsplit("\r", 1)[-1])
+
+    def waiting(self, title):
+        self.title = f"waiting for {title}"
+        self._draw("", now=True)
+
+    def _draw(self, detail, now=False):
+        moment = time.monotonic()
+        if not self.title or (not now and moment - self.drawn < REDRAW_S):
+            return
+        self.drawn = moment
+        width = _width() - 1
+        # A third of the line is for what the step says.
+        title = _short(self.title, max(width * 2 // 3 - len("clunk: building  (99 s)"), 10))
+        head = _short(f"clunk: building {title} ({moment - self.began:.0f} s)", width)
+        rest = _short(f" {detail.strip()}", width - len(head)) if width - len(head) > 12 else ""
+        if self.colour and rest:
+            rest = f"\x1b[2m{rest}\x1b[0m"
+        sys.stderr.write(f"\r\x1b[K{head}{rest}")
+        sys.stderr.flush()
+        self.visible = True
+
+    def clear(self):
+        if self.visible:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self.visible = False
+
+    def done(self, event):
+        self.clear()
+        if self.builds:
+            self.output.say(f"image built in {_duration(event.get('elapsed_ms', 0))}")
+
+    def failed(self, event):
+        self.clear()
+        super().failed(event)
+
+    def close(self):
+        self.clear()
+        self.output._live = None
+
+
+def _width():
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def _short(text, width):
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
+
+
+def _duration(milliseconds):
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"

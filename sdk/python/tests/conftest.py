@@ -1,0 +1,63 @@
+"""Fixtures: a fake server, a project on disk, and `clunk run` in it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+from fake_server import FakeServer
+
+SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    fake = FakeServer(tmp_path_factory.mktemp("containers"))
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def project(tmp_path, server):
+    return Project(tmp_path / "project", server, tmp_path / "cache")
+
+
+class Project:
+    """Files in a folder, and programs run there."""
+
+    def __init__(self, folder, server, cache):
+        self.folder = folder
+        self.server = server
+        self.cache = cache
+        folder.mkdir()
+        self.write("pyproject.toml", "")
+
+    def write(self, name, text):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(text, bytes):
+            path.write_bytes(text)
+        else:
+            path.write_text(textwrap.dedent(text))
+        return path
+
+    def environment(self, **more):
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("CLUNK_", "PYTHON"))}
+        env.update(self.server.environment(), PYTHONPATH=SDK, XDG_CACHE_HOME=str(self.cache), NO_COLOR="1")
+        return {**env, **more}
+
+    def python(self, *words, cwd=None, env=None, python=sys.executable):
+        """Runs `python WORDS...` in the project."""
+        return subprocess.run(
+            [python, *words],
+            cwd=cwd or self.folder,
+            env=self.environment(**(env or {})),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def run(self, *words, **options):
+        """Runs `clunk run WORDS...` in the project."""
+        return self.python("-m", "clunk", "run", *words, **options)

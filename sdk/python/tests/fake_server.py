@@ -1,0 +1,295 @@
+"""A server for the tests: the native API on loopback, in memory, with real runner processes and no containers.
+
+A tree is laid out in a temporary folder that stands for the container's `/`; paths in exceptions are turned back.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import queue
+import socket
+import subprocess
+import sys
+import threading
+
+import runner_driver
+
+TOKEN = "test-token"
+
+
+class FakeServer:
+    def __init__(self, folder, python=sys.executable):
+        self.folder = str(folder)
+        self.python = python
+        self.blobs = {}
+        self.trees = {}
+        self.recipes = []
+        self.build_events = None
+        self.apps = {}
+        self.functions = {}
+        self.requests = []
+        # Answers to give instead of the real one: (method, path start) -> (status, headers, body), used once.
+        self.planned = {}
+        self.lock = threading.Lock()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def environment(self):
+        return {"CLUNK_SERVER_URL": self.url, "CLUNK_TOKEN": TOKEN}
+
+    def close(self):
+        self.listener.close()
+        for app in self.apps.values():
+            app.stop()
+
+    def _accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection):
+        try:
+            with connection, connection.makefile("rb") as reader:
+                while self._exchange(connection, reader):
+                    pass
+        except OSError:
+            pass
+
+    def _exchange(self, connection, reader):
+        line = reader.readline()
+        if not line:
+            return False
+        method, path, _ = line.decode().split(" ", 2)
+        headers = {}
+        while True:
+            line = reader.readline().strip()
+            if not line:
+                break
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        body = reader.read(int(headers.get("content-length", 0)))
+        self.requests.append((method, path, headers, len(body)))
+        if headers.get("authorization") != f"Bearer {TOKEN}":
+            return answer(connection, 401, error_body("unauthorized", "the token is not right"))
+        for (wanted, start), (status, more, data) in list(self.planned.items()):
+            if method == wanted and path.startswith(start):
+                del self.planned[wanted, start]
+                return answer(connection, status, data, more)
+        return self._route(connection, method, path, body)
+
+    def _route(self, connection, method, path, body):
+        parts = path.strip("/").split("/")
+        if (method, path) == ("POST", "/api/trees"):
+            return answer(connection, 200, self._tree(json.loads(body)))
+        if (method, path) == ("POST", "/api/blobs"):
+            return answer(connection, 200, self._store(body))
+        if (method, path) == ("POST", "/api/images"):
+            return self._build(connection, json.loads(body))
+        if (method, path) == ("POST", "/api/apps"):
+            return answer(connection, 200, self._app(json.loads(body)))
+        if method == "GET" and parts[:2] == ["api", "apps"] and parts[-1] == "events":
+            return self._events(connection, self.apps[parts[2]])
+        if method == "POST" and parts[:2] == ["api", "apps"] and parts[-1] == "stop":
+            self.apps[parts[2]].stop()
+            return answer(connection, 200, {"app": parts[2], "state": "stopped"})
+        if method == "POST" and parts[:2] == ["api", "functions"]:
+            return answer(connection, *self.functions[parts[2]].call(body))
+        return answer(connection, 404, error_body("not-found", f"there is no {path}"))
+
+    def _tree(self, request):
+        files = sorted(request["files"], key=lambda file: file["path"])
+        for file in files:
+            assert set(file) in ({"path", "executable", "digest", "size"}, {"path", "link"}), file
+            assert file["path"].startswith("/"), file
+        digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()
+        missing = sorted({file["digest"] for file in files if "digest" in file} - set(self.blobs))
+        if not missing:
+            self.trees[digest] = files
+        return {"tree": digest, "missing": missing}
+
+    def _store(self, body):
+        count = at = 0
+        while at < len(body):
+            digest = body[at : at + 32].hex()
+            size = int.from_bytes(body[at + 32 : at + 40], "little")
+            content = body[at + 40 : at + 40 + size]
+            if hashlib.sha256(content).hexdigest() == digest:
+                self.blobs[digest] = content
+            at += 40 + size
+            count += 1
+        return {"stored": count}
+
+    def _build(self, connection, request):
+        recipe = request["recipe"]
+        self.recipes.append(recipe)
+        image = "im-" + hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:32]
+        events = self.build_events or [
+            {"type": "done", "image": image, "python": "3.11", "cached": True, "elapsed_ms": 1}
+        ]
+        stream(connection, 200)
+        for event in events:
+            chunk(connection, event)
+        connection.sendall(b"0\r\n\r\n")
+        return True
+
+    def _app(self, request):
+        with self.lock:
+            app_id = f"app-{len(self.apps):026d}"
+            app = self.apps[app_id] = FakeApp(request)
+            ids = {}
+            for record in request["functions"]:
+                function_id = f"fn-{len(self.functions):026d}"
+                self.functions[function_id] = FakeFunction(self, app, record)
+                ids[record["name"]] = function_id
+        return {"app": app_id, "functions": ids}
+
+    def _events(self, connection, app):
+        stream(connection, 200)
+        chunk(connection, {"type": "app", "state": "running"})
+        app.streamed = True
+        while True:
+            event = app.events.get()
+            try:
+                chunk(connection, event)
+            except OSError:
+                app.stop()
+                return False
+            if event["type"] == "app":
+                connection.sendall(b"0\r\n\r\n")
+                return True
+
+    def lay_out(self, digest):
+        """A folder with a tree in it."""
+        folder = os.path.join(self.folder, digest[:16])
+        for file in self.trees[digest]:
+            target = folder + file["path"]
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if os.path.lexists(target):
+                continue
+            if "link" in file:
+                os.symlink(file["link"], target)
+                continue
+            with open(target, "wb") as out:
+                out.write(self.blobs[file["digest"]])
+        return folder
+
+
+class FakeApp:
+    def __init__(self, request):
+        self.name = request["name"]
+        self.request = request
+        self.events = queue.Queue()
+        self.functions = []
+        self.stopped = False
+        self.streamed = False
+
+    def stop(self):
+        if not self.stopped:
+            self.stopped = True
+            for function in self.functions:
+                function.stop()
+            self.events.put({"type": "app", "state": "stopped"})
+
+
+class FakeFunction:
+    """One function with one runner, started by the first call."""
+
+    def __init__(self, server, app, record):
+        self.server = server
+        self.app = app
+        self.record = record
+        self.runner = None
+        self.calls = 0
+        self.logs = 0
+        self.root = None
+        self.lock = threading.Lock()
+        app.functions.append(self)
+
+    def _start(self):
+        entry = self.record["entry"]
+        self.root = self.server.lay_out(self.record["trees"][0])
+        env = dict(self.record["env"])
+        # The runner also takes /root itself, which here is another folder.
+        path = [*filter(None, env.get("CLUNK_SOURCE_PATH", "").split(":")), "/root"]
+        env["CLUNK_SOURCE_PATH"] = ":".join(self.root + folder for folder in path)
+        self.runner = runner_driver.Runner(
+            module=entry["module"],
+            qualname=entry["qualname"],
+            source_root=self.root + entry["source_root"],
+            env=env,
+            python=self.server.python,
+            log=self._log,
+        )
+        return self.runner.ready()
+
+    def _log(self, call, stream_name, text):
+        self.logs += 1
+        record = {"type": "log", "time_ms": 0, "function": self.record["name"], "call": f"call-{call:026d}"}
+        self.app.events.put({**record, "replica": "rep-0", "stream": stream_name, "text": text})
+
+    def call(self, body):
+        with self.lock:
+            if self.app.stopped:
+                return 409, error_body("app-stopped", "the app is stopped"), {"clunk-outcome": "failure"}
+            if self.runner is None:
+                failure = self._start()
+                if failure is not None:
+                    self.runner = None
+                    return 500, self._exception(failure), {"clunk-outcome": "exception"}
+            self.calls += 1
+            call_id = f"call-{self.calls:026d}"
+            self.logs = 0
+            ok, payload = self.runner.call(body, call_id)
+            headers = {"clunk-call": call_id, "clunk-logs": self.logs}
+        if ok:
+            return 200, payload, headers
+        return 500, self._exception(payload), {**headers, "clunk-outcome": "exception"}
+
+    def _exception(self, payload):
+        package = pickle.loads(payload)
+        self._turn_back(package)
+        return pickle.dumps(package)
+
+    def _turn_back(self, package):
+        package["frames"] = [(path.replace(self.root, "", 1), *rest) for path, *rest in package["frames"]]
+        package["traceback"] = package["traceback"].replace(self.root, "")
+        for name in ("cause", "context"):
+            if package.get(name):
+                self._turn_back(package[name])
+
+    def stop(self):
+        if self.runner is not None:
+            self.runner.stop()
+
+
+def error_body(code, message, hint=None):
+    return {"error": {"code": code, "message": message, **({"hint": hint} if hint else {})}}
+
+
+def answer(connection, status, body, headers=()):
+    data = json.dumps(body).encode() if isinstance(body, dict) else body
+    head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in dict(headers).items())
+    connection.sendall(head.encode() + b"\r\n" + data if len(data) < 65536 else head.encode() + b"\r\n")
+    if len(data) >= 65536:
+        connection.sendall(data)
+    return True
+
+
+def stream(connection, status):
+    connection.sendall(f"HTTP/1.1 {status} X\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+
+
+def chunk(connection, event):
+    data = json.dumps(event).encode() + b"\n"
+    connection.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+def python_version(python):
+    return subprocess.check_output([python, "-c", "import sys; print(sys.version_info[:2])"], text=True)

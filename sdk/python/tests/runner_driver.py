@@ -1,0 +1,125 @@
+"""Drives a runner process the way the agent does."""
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+
+SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+HEADER = struct.Struct("<BBHIQQ")
+START, CALL, CANCEL, STOP = 1, 2, 3, 4
+READY, RESULT, EXCEPTION, LOG, START_FAILED = 65, 66, 67, 68, 69
+INLINE_MAX = 4 << 20
+
+
+def control(**fields):
+    escaped = {key: str(value).replace("\\", "\\\\").replace("\n", "\\n") for key, value in fields.items()}
+    return "".join(f"{key}={value}\n" for key, value in escaped.items()).encode()
+
+
+def fields_of(text):
+    pairs = (line.partition("=") for line in text.decode().splitlines())
+    return {name: value.replace("\\n", "\n").replace("\\\\", "\\") for name, _, value in pairs}
+
+
+class Runner:
+    def __init__(self, *, module, qualname, source_root, env=None, python=sys.executable, log=None, sdk=SDK):
+        self.link, theirs = socket.socketpair()
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("CLUNK_", "PYTHON"))}
+        environment.update(env or {}, CLUNK_LINK_FD=str(theirs.fileno()))
+        self.process = subprocess.Popen(
+            [python, os.path.join(sdk, "clunk_runner.py")],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            cwd=source_root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        theirs.close()
+        self.log = log
+        self.logs = []
+        self.next_call = 1
+        self.start_us = None
+        self.fields = {}
+        self.link.settimeout(30)
+        self.send(START, 0, control(module=module, qualname=qualname, source_root=source_root, replica_id="rep-0"))
+
+    def send(self, kind, call=0, text=b"", payload=b""):
+        if len(payload) <= INLINE_MAX:
+            self.link.sendall(HEADER.pack(kind, 0, 0, len(text), call, len(payload)) + text)
+            if payload:
+                self.link.sendall(payload)
+            return
+        with tempfile.TemporaryFile() as file:
+            file.write(payload)
+            file.flush()
+            header = HEADER.pack(kind, 1, 0, len(text), call, len(payload))
+            socket.send_fds(self.link, [header], [file.fileno()])
+            self.link.sendall(text)
+
+    def receive(self):
+        """`(kind, call, fields, payload)` of the next frame that is no log."""
+        while True:
+            header, fds, _, _ = socket.recv_fds(self.link, HEADER.size, 1)
+            if not header:
+                raise EOFError(self.process.stderr.read().decode())
+            while len(header) < HEADER.size:
+                header += self.link.recv(HEADER.size - len(header))
+            kind, flags, _, control_size, call, size = HEADER.unpack(header)
+            fields = fields_of(self.exactly(control_size))
+            if flags & 1:
+                os.lseek(fds[0], 0, os.SEEK_SET)
+                with open(fds[0], "rb") as file:
+                    payload = file.read()
+                assert len(payload) == size
+            else:
+                payload = self.exactly(size)
+            if kind != LOG:
+                return kind, call, fields, payload
+            self.logs.append((call, fields["stream"], payload.decode()))
+            if self.log:
+                self.log(*self.logs[-1])
+
+    def exactly(self, size):
+        data = bytearray()
+        while len(data) < size:
+            part = self.link.recv(min(size - len(data), 1 << 20))
+            if not part:
+                raise EOFError
+            data += part
+        return bytes(data)
+
+    def ready(self):
+        """None, or the exception package of a start that failed."""
+        kind, _, self.fields, payload = self.receive()
+        if kind == READY:
+            self.start_us = int(self.fields["start_us"])
+            return None
+        assert kind == START_FAILED, kind
+        return payload
+
+    def call(self, payload, call_id="call-0", **fields):
+        """`(returned, payload)`."""
+        number = self.next_call
+        self.next_call += 1
+        self.send(CALL, number, control(id=call_id, **fields), payload)
+        kind, call, self.fields, payload = self.receive()
+        assert call == number
+        assert kind in (RESULT, EXCEPTION), kind
+        return kind == RESULT, payload
+
+    def stop(self):
+        try:
+            self.send(STOP)
+        except OSError:
+            pass
+        self.link.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return self.process.returncode
