@@ -127,7 +127,7 @@ impl Layers {
     ) -> Result<LayerMeta, ImageError> {
         let failed = |error| ImageError::io("finish layer", &scratch.path, error);
         for leftover in ["work", "mounts"] {
-            match fs::remove_dir_all(scratch.path.join(leftover)) {
+            match remove_all(&scratch.path.join(leftover)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
@@ -220,8 +220,13 @@ impl Layers {
                 let trash = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
                 fs::rename(entry.path(), &trash).map_err(|error| ImageError::io("remove", &trash, error))?;
                 drop(pins);
-                fs::remove_dir_all(&trash).map_err(|error| ImageError::io("remove", &trash, error))?;
-                freed += size;
+                // Out of the way in any case; without root some files may only go later.
+                match remove_all(&trash) {
+                    Ok(()) => freed += size,
+                    Err(error) => {
+                        tracing::warn!(path = %trash.display(), %error, "could not remove a layer");
+                    }
+                }
             }
         }
         Ok(freed)
@@ -276,18 +281,42 @@ impl Drop for Scratch {
     }
 }
 
-/// Removes unfinished work of a process that was killed.
+/// Removes unfinished work of a process that was killed. What cannot be removed harms nobody and stays.
 pub(crate) fn remove_leftovers(folder: &Path) -> Result<(), ImageError> {
     let failed = |error| ImageError::io("clean", folder, error);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            let is_folder = entry.file_type().map_err(failed)?.is_dir();
-            if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }
-                .map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && let Err(error) = remove_all(&entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "could not remove a temporary folder");
         }
     }
     Ok(())
+}
+
+/// Removes a file or folder. Without root, folders of ours that nobody may enter, such as overlayfs' working folder,
+/// are opened first; those of other users of a container stay.
+fn remove_all(path: &Path) -> io::Result<()> {
+    let is_folder = path.symlink_metadata()?.is_dir();
+    let remove = || if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match remove() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_folders(path);
+            remove()
+        }
+        other => other,
+    }
+}
+
+fn open_folders(folder: &Path) {
+    // Not ours, then: the removal that follows says so.
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_folders(&entry.path());
+        }
+    }
 }
 
 /// Bytes on disk and number of files; a file with several names counts once.
@@ -296,7 +325,12 @@ pub(crate) fn measure(folder: &Path) -> io::Result<(u64, u64)> {
     let mut seen = std::collections::HashSet::new();
     let mut todo = vec![folder.to_path_buf()];
     while let Some(folder) = todo.pop() {
-        for entry in fs::read_dir(&folder)? {
+        let entries = match fs::read_dir(&folder) {
+            // Without root a folder of another user of the container; little is in such.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             let meta = entry.metadata()?;
             files += 1;
