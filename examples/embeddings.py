@@ -117,7 +117,7 @@ def split_sentences(text: str) -> list:
 
 @app.local_entrypoint()
 def main(
-    query: str = "when does the process in the container end?",
+    query: str = "how does the runner stop?",
     document: Path = Path(__file__).parent.parent / "docs" / "runner-protocol.md",
     top: int = 5,
 ):

@@ -1,7 +1,7 @@
 """The smallest app: one function in a container, called from here.
 
-    clunk run examples/hello.py
-    clunk run examples/hello.py --name you
+clunk run examples/hello.py
+clunk run examples/hello.py --name you
 """
 
 import platform

@@ -1,7 +1,7 @@
 """Many calls at once: from an event loop, and from threads.
 
-    clunk run examples/squares.py
-    clunk run examples/squares.py --count 500
+clunk run examples/squares.py
+clunk run examples/squares.py --count 500
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A package that only the container has: draws pictures, makes thumbnails of them, and saves a contact sheet here.
 
-    clunk run examples/thumbnails.py --count 12 --out sheet.png
+clunk run examples/thumbnails.py --count 12 --out sheet.png
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Runs one function of the user's source while an image is built: `python run_function.py MODULE QUALNAME SOURCE_ROOT`."""
+"""Runs a function of the user's source while an image builds: `python run_function.py MODULE QUALNAME SOURCE_ROOT`."""
 
 import sys
 

@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
-use clunk_core::Digest;
 use clunk_core::recipe::Base;
+use clunk_core::{Digest, ErrorCode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::context::Context;
 use crate::debian::{self, Bootstrap, Mirror, Releases, Suite};
 use crate::flight::{Flights, Log};
-use crate::image::{Chain, LayerRef};
+use crate::image::{Chain, ImageConfig, LayerRef};
 use crate::layer::{now_ms, read_json, write_json};
-use crate::{BuildEvent, ImageError};
+use crate::{BuildEvent, ImageError, oci};
 
 /// A Debian base is looked up again after this; security updates of Python are rarer.
 const DEBIAN_FRESH_MS: u64 = 14 * 24 * 3600 * 1000;
+
+/// A tag is asked for again after this: builds in a row agree on what it means, and a new push is soon seen.
+const TAG_FRESH_MS: u64 = 5 * 60 * 1000;
 
 /// What a name stood for when it was last asked, in `bases/`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -26,14 +29,12 @@ pub(crate) struct BaseRecord {
     /// Counted up by a forced build, so that all steps above are built again too.
     pub generation: u64,
     pub checked_ms: u64,
-    /// Whether a forced build may be satisfied with it: it was made for that.
-    #[serde(default)]
-    pub title: String,
 }
 
 #[derive(Default)]
 pub(crate) struct Bases {
     flights: Flights<Chain>,
+    layers: Arc<Flights<()>>,
 }
 
 impl Bases {
@@ -49,9 +50,9 @@ impl Bases {
         if !force && let Some(chain) = self.known(context, base)? {
             return Ok(chain);
         }
-        let (context, base) = (context.clone(), base.clone());
+        let (context, base, layers) = (context.clone(), base.clone(), self.layers.clone());
         self.flights
-            .join(key, events, |log| async move { make(&context, &base, key, force, log).await })
+            .join(key, events, |log| async move { make(&context, &layers, &base, key, force, log).await })
             .await
     }
 
@@ -60,7 +61,8 @@ impl Bases {
         let Some(record) = read(context, base_key(base)?) else { return Ok(None) };
         let fresh_ms = match base {
             Base::DebianSlim { .. } => DEBIAN_FRESH_MS,
-            Base::Registry { .. } => return Ok(None),
+            Base::Registry { reference, .. } if oci::is_pinned(reference) => u64::MAX / 2,
+            Base::Registry { .. } => TAG_FRESH_MS,
         };
         Ok((now_ms() < record.checked_ms + fresh_ms).then_some(record.chain))
     }
@@ -95,6 +97,7 @@ fn read(context: &Context, key: Digest) -> Option<BaseRecord> {
 
 async fn make(
     context: &Arc<Context>,
+    layers: &Arc<Flights<()>>,
     base: &Base,
     key: Digest,
     force: bool,
@@ -102,27 +105,40 @@ async fn make(
 ) -> Result<Chain, ImageError> {
     let old = read(context, key);
     let generation = old.as_ref().map_or(0, |record| record.generation) + u64::from(force);
-    let (version, stack, config) = match base {
-        Base::DebianSlim { python } => {
-            let suite = Suite::for_python(python.as_deref())?;
-            match debian(context, suite, &log).await {
-                Ok((version, layer)) => (version, vec![layer], debian::image_config()),
-                // Without a network an old base is better than none.
-                Err(error @ (ImageError::Fetch { .. } | ImageError::Status { .. })) if !force => {
-                    let old = old.ok_or_else(|| error.clone())?;
-                    log.line(&format!("{error}; going on with the base of before"));
-                    return Ok(old.chain);
-                }
-                Err(error) => return Err(error),
-            }
+    let (version, stack, config) = match (find(context, layers, base, &log).await, old) {
+        (Ok(found), _) => found,
+        // Without a network an old base is better than none.
+        (Err(error), Some(old)) if !force && error.code() == ErrorCode::RegistryUnreachable => {
+            log.line(&format!("{error}; going on with what was there before"));
+            return Ok(old.chain);
         }
-        Base::Registry { .. } => return Err(ImageError::Internal("registry images come later".into())),
+        (Err(error), _) => return Err(error),
     };
     let chain = Chain { key: Digest::of_json(&(key, version, generation)), stack, config };
-    let record =
-        BaseRecord { chain: chain.clone(), version, generation, checked_ms: now_ms(), title: base.title() };
+    let record = BaseRecord { chain: chain.clone(), version, generation, checked_ms: now_ms() };
     write_json(&context.layers.state().join("bases").join(format!("{key}.json")), &record)?;
     Ok(chain)
+}
+
+/// What the base is now: its version, layers and settings.
+async fn find(
+    context: &Arc<Context>,
+    layers: &Arc<Flights<()>>,
+    base: &Base,
+    log: &Log,
+) -> Result<(Digest, Vec<LayerRef>, ImageConfig), ImageError> {
+    match base {
+        Base::DebianSlim { python } => {
+            let suite = Suite::for_python(python.as_deref())?;
+            let (version, layer) = debian(context, suite, log).await?;
+            Ok((version, vec![layer], debian::image_config()))
+        }
+        Base::Registry { reference, credentials } => {
+            let found = oci::find(context, reference, credentials.as_ref()).await?;
+            let (digest, config) = (found.digest, found.config.clone());
+            Ok((digest, found.unpack(context, layers, log).await?, config))
+        }
+    }
 }
 
 async fn debian(

@@ -42,10 +42,6 @@ impl Ids {
         Self { runtime, can_give: rustix::process::geteuid().is_root() }
     }
 
-    pub fn host(&self, id: u32) -> u32 {
-        self.runtime.host_id(id)
-    }
-
     fn owner(&self, uid: u32, gid: u32) -> Option<(Uid, Gid)> {
         let raw = |id| self.runtime.host_id(id);
         // The largest number means "leave as it is" to the kernel.

@@ -41,6 +41,26 @@ pub(crate) struct Progress<'a> {
     pub total: usize,
 }
 
+/// Written down while a build goes on, so that pruning spares what it makes.
+struct Building<'a>(&'a Inner, u64);
+
+impl<'a> Building<'a> {
+    fn begin(inner: &'a Inner) -> Self {
+        let now = now_ms();
+        inner.building.lock().expect("no panic while held").push(now);
+        Self(inner, now)
+    }
+}
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        let mut building = self.0.building.lock().expect("no panic while held");
+        if let Some(at) = building.iter().position(|since| *since == self.1) {
+            building.swap_remove(at);
+        }
+    }
+}
+
 impl Images {
     /// Builds an image, or returns the one that is there. `force` builds every step again. Dropping the future
     /// cancels the work unless somebody else waits for the same step.
@@ -54,6 +74,7 @@ impl Images {
         if let Some(image) = self.get(id).filter(|_| !force) {
             return Ok(image);
         }
+        let _building = Building::begin(&self.0);
         let mut position = Position::default();
         match self.0.build(id, recipe, force, &events, &mut position).await {
             Ok(image) => Ok(image),
@@ -81,6 +102,15 @@ impl Inner {
             });
         }
         let planned = plan(&recipe.steps)?;
+        if planned.len() > MAX_STEPS {
+            return Err(ImageError::BadRecipe {
+                message: format!(
+                    "its Dockerfile lines make {} steps, at most {MAX_STEPS} are possible",
+                    planned.len()
+                ),
+                hint: "put commands that belong together into one RUN".into(),
+            });
+        }
         let total = planned.len() + 1;
         *position = Position { step: Some(1), title: Some(recipe.base.title()), chain: None };
         let cached = !force && self.bases.known(&self.context, &recipe.base)?.is_some();

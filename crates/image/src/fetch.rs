@@ -32,6 +32,17 @@ pub(crate) fn extra_certificates(host: &HostSettings) -> Option<Vec<u8>> {
     host.ca_bundle.as_ref().and_then(|path| std::fs::read(path).ok())
 }
 
+/// The certificates of a bundle, one each.
+pub(crate) fn split_pem(bundle: &[u8]) -> Vec<Vec<u8>> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let text = String::from_utf8_lossy(bundle);
+    let begin = |piece: &str| piece.find("-----BEGIN CERTIFICATE-----");
+    text.split_inclusive(END)
+        .filter(|piece| piece.ends_with(END))
+        .filter_map(|piece| Some(piece[begin(piece)?..].as_bytes().to_vec()))
+        .collect()
+}
+
 /// Chooses the process's cryptography once; someone else's earlier choice stands.
 pub(crate) fn install_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -55,6 +55,16 @@ pub(crate) struct Inner {
     /// One at a time may use a shared apt cache.
     pub apt_locks: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     pub built: RwLock<HashMap<ImageId, Arc<BuiltImage>>>,
+    /// When each build that goes on began.
+    pub building: Mutex<Vec<u64>>,
+}
+
+/// What must stay when others go.
+#[derive(Debug, Clone, Default)]
+pub struct InUse {
+    pub images: HashSet<ImageId>,
+    /// Trees laid out for containers that run or may start.
+    pub trees: HashSet<Digest>,
 }
 
 /// `image.json`
@@ -101,6 +111,7 @@ impl Images {
             uv: Flights::default(),
             apt_locks: Mutex::default(),
             built: RwLock::default(),
+            building: Mutex::default(),
         }));
         images.load_all()?;
         Ok(images)
@@ -149,8 +160,8 @@ impl Images {
     }
 
     /// Forgets an image and removes layers only it had; says how many bytes that freed.
-    pub async fn remove(&self, id: ImageId, in_use: &HashSet<ImageId>) -> Result<u64, ImageError> {
-        if in_use.contains(&id) {
+    pub async fn remove(&self, id: ImageId, in_use: &InUse) -> Result<u64, ImageError> {
+        if in_use.images.contains(&id) {
             return Err(ImageError::InUse(id));
         }
         let home = self.0.home(id);
@@ -158,14 +169,14 @@ impl Images {
             return Err(ImageError::UnknownImage(id));
         }
         self.forget(&[id])?;
-        self.sweep_layers().await
+        self.sweep_layers(in_use).await
     }
 
     /// Removes images not in use, layers and trees nobody has, and old downloads; says how many bytes that freed.
-    pub async fn prune(&self, in_use: &HashSet<ImageId>) -> Result<u64, ImageError> {
-        let gone: Vec<_> = self.0.records().into_keys().filter(|id| !in_use.contains(id)).collect();
+    pub async fn prune(&self, in_use: &InUse) -> Result<u64, ImageError> {
+        let gone: Vec<_> = self.0.all_ids().into_iter().filter(|id| !in_use.images.contains(id)).collect();
         self.forget(&gone)?;
-        let freed = self.sweep_layers().await?;
+        let freed = self.sweep_layers(in_use).await?;
         let context = self.0.context.clone();
         let downloads = crate::fetch::blocking(move |_| {
             let mut freed = 0;
@@ -209,12 +220,22 @@ impl Images {
         Ok(())
     }
 
-    async fn sweep_layers(&self) -> Result<u64, ImageError> {
+    async fn sweep_layers(&self, in_use: &InUse) -> Result<u64, ImageError> {
         let mut wanted: HashSet<LayerRef> =
             self.0.records().values().flat_map(|record| record.chain.stack.clone()).collect();
         wanted.extend(self.0.bases.layers(&self.0.context));
+        wanted.extend(in_use.trees.iter().map(|tree| LayerRef::Tree(*tree)));
+        // What a build that goes on has just made may not be written down anywhere yet.
+        let oldest_build_ms = self.0.building.lock().expect("no panic while held").iter().min().copied();
         let layers = self.0.context.layers.clone();
-        crate::fetch::blocking(move |_| layers.prune(|layer| wanted.contains(layer))).await
+        crate::fetch::blocking(move |_| {
+            layers.prune(|layer, meta| {
+                let fresh =
+                    || oldest_build_ms.is_some_and(|since| meta.is_none_or(|meta| meta.created_ms >= since));
+                wanted.contains(layer) || fresh()
+            })
+        })
+        .await
     }
 
     fn load_all(&self) -> Result<(), ImageError> {
@@ -234,6 +255,13 @@ impl Images {
 impl Inner {
     pub fn home(&self, id: ImageId) -> PathBuf {
         self.context.layers.state().join("images").join(id.to_string())
+    }
+
+    /// Every image with a folder, failed ones too.
+    fn all_ids(&self) -> Vec<ImageId> {
+        let folder = std::fs::read_dir(self.context.layers.state().join("images"));
+        let entries = folder.into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
     }
 
     /// Every image that was finished, as written down.

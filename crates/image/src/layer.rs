@@ -126,7 +126,7 @@ impl Layers {
     }
 
     /// Removes layers that are not wanted and not in use; says how many bytes that freed.
-    pub fn prune(&self, wanted: impl Fn(&LayerRef) -> bool) -> Result<u64, ImageError> {
+    pub fn prune(&self, wanted: impl Fn(&LayerRef, Option<&LayerMeta>) -> bool) -> Result<u64, ImageError> {
         let mut freed = 0;
         for (folder, of) in
             [("layers", LayerRef::Layer as fn(Digest) -> LayerRef), ("trees", LayerRef::Tree as fn(_) -> _)]
@@ -137,14 +137,15 @@ impl Layers {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name();
                 let Some(layer) = name.to_str().and_then(|name| name.parse().ok()).map(of) else { continue };
-                if wanted(&layer) {
+                let meta = self.meta(&layer);
+                if wanted(&layer, meta.as_ref()) {
                     continue;
                 }
                 let pins = self.pins.lock().expect("no panic while held");
                 if pins.contains_key(&layer) {
                     continue;
                 }
-                let size = self.meta(&layer).map_or(0, |meta| meta.size_bytes);
+                let size = meta.map_or(0, |meta| meta.size_bytes);
                 let trash = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
                 fs::rename(entry.path(), &trash).map_err(|error| ImageError::io("remove", &trash, error))?;
                 drop(pins);

@@ -15,6 +15,7 @@ mod host;
 mod image;
 mod images;
 mod layer;
+mod oci;
 mod plan;
 mod python;
 mod stack;
@@ -33,7 +34,7 @@ pub use error::{BuildError, ImageError};
 pub use event::BuildEvent;
 pub use host::{CA_PATH, HostSettings};
 pub use image::{BuiltImage, DEFAULT_PATH, ImageConfig, ImageSummary, LayerSize, PartialImage, Python};
-pub use images::{Images, ImagesConfig};
+pub use images::{Images, ImagesConfig, InUse};
 
 /// Where the runner is in every container.
 pub const RUNNER_PATH: &str = "/.clunk";

@@ -145,3 +145,6 @@ fn keep_xattrs(entry: &mut tar::Entry<'_, impl Read>, path: &[u8], root: &mut Ro
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

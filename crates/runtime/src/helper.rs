@@ -10,6 +10,7 @@ mod init;
 mod janitor;
 mod program;
 mod rootfs;
+mod rootless;
 mod skeleton;
 mod stub;
 
@@ -100,6 +101,7 @@ struct Helper {
     filters: Filters,
     host: Host,
     agent: OwnedFd,
+    null: OwnedFd,
     signals: OwnedFd,
     preparing: Vec<Stub>,
     ready: Vec<Stub>,
@@ -117,9 +119,14 @@ struct Helper {
 impl Helper {
     fn begin() -> io::Result<Option<Helper>> {
         let agent = io::stdin().as_fd().try_clone_to_owned()?;
+        // Nothing that is forked from here on may hold the socket.
+        let null = OwnedFd::from(std::fs::File::options().read(true).write(true).open("/dev/null")?);
+        rustix::stdio::dup2_stdin(&null)?;
+        // Signals that a terminal sends to its foreground programs are for the asynchronous side alone.
+        let _ = rustix::process::setsid();
         sys::hide_command_line();
         sys::set_name(c"clunk-helper");
-        sys::not_dumpable()?;
+        sys::set_dumpable(false)?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let Some((ToHelper::Configure(config), _)) = fdpass::receive(&agent)? else { return Ok(None) };
         let filters = crate::seccomp::compile().map_err(io::Error::other)?;
@@ -135,6 +142,7 @@ impl Helper {
             filters,
             host,
             agent,
+            null,
             signals,
             preparing: Vec::new(),
             ready: Vec::new(),
@@ -293,7 +301,7 @@ impl Helper {
         let Some(running) = self.running.values().find(|running| running.id == id) else { return };
         if let Ok(None) = sys::fork() {
             let keep: Vec<i32> = fds.iter().chain([&running.pidfd]).map(AsRawFd::as_raw_fd).collect();
-            sys::close_all_but(&keep, None);
+            sys::close_all_but(&keep, Some(self.null.as_fd()));
             exec::run_waiter(&self.config, &self.filters, &running.pidfd, &running.stub.group, fds);
         }
     }
@@ -350,6 +358,7 @@ impl Helper {
                     group,
                     slot: subnet,
                     show_cgroup: self.host.layout.mode == "v2",
+                    null: self.null.as_fd(),
                 },
                 theirs,
             )
@@ -440,7 +449,7 @@ impl Helper {
             match sys::fork() {
                 Ok(Some(pid)) => drop(self.janitors.insert(pid, batch)),
                 Ok(None) => {
-                    sys::close_all_but(&[], None);
+                    sys::close_all_but(&[], Some(self.null.as_fd()));
                     let clean =
                         batch.iter().map(|ended| janitor::remove(&self.config.instance, &ended.remains));
                     let failures = clean.filter(|result| result.is_err()).count();

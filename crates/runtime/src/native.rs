@@ -5,6 +5,7 @@ mod container;
 mod link;
 mod plan;
 mod resolver;
+mod users;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
@@ -15,12 +16,7 @@ use crate::port::{Check, ContainerSpec, Network, Runtime, RuntimeError, Started,
 use crate::wire::{HelperConfig, PoolSize, ToHelper};
 use container::Container;
 use link::Link;
-
-/// Host owner of user 0 of containers when the runtime runs as root. Far from what distributions hand out to people,
-/// services and other container engines.
-const BASE: u32 = 2_000_000_000;
-/// Every container has the users 0 to 65535, as images expect.
-const IDS: u32 = 65_536;
+use users::Users;
 
 /// How to run containers on this machine.
 #[derive(Debug, Clone)]
@@ -46,6 +42,7 @@ pub struct NativeRuntime {
 
 struct Inner {
     config: NativeConfig,
+    users: Users,
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
     /// Set by shutdown: no new helper is started after it.
     closed: std::sync::atomic::AtomicBool,
@@ -58,6 +55,7 @@ impl NativeRuntime {
     pub fn new(config: NativeConfig) -> Self {
         let inner = Arc::new_cyclic(|me| Inner {
             config,
+            users: Users::find(),
             link: tokio::sync::Mutex::default(),
             closed: false.into(),
             me: me.clone(),
@@ -113,12 +111,13 @@ impl Inner {
         HelperConfig {
             state_dir: self.config.state_dir.clone(),
             instance: instance(&self.config.state_dir),
-            base: BASE,
-            ids: IDS,
+            base: self.users.base(),
+            ids: self.users.count(),
             pool: self.config.pool,
             resolv_conf: resolver.text,
             resolvers: resolver.servers,
-            rootless: false,
+            rootless: self.users.rootless(),
+            sub_ids: self.users.sub_ids(),
         }
     }
 }
@@ -159,11 +158,11 @@ impl Runtime for NativeRuntime {
 
     async fn checks(&self) -> Vec<Check> {
         let report = self.inner.link().await.map(|link| link.report.clone());
-        checks::all(&self.inner.config, report.map_err(|error| error.to_string()))
+        checks::all(&self.inner.config, &self.inner.users, report.map_err(|error| error.to_string()))
     }
 
     fn host_id(&self, id: u32) -> u32 {
-        BASE + id.min(IDS - 1)
+        self.inner.users.host_id(id)
     }
 
     async fn shutdown(&self) {

@@ -103,19 +103,21 @@ pub(crate) fn enter_connected(
     inside.add_default_route(inner, ours)
 }
 
-/// Largest packet the host's default route takes: a container that sends larger ones would depend on messages that
-/// many networks drop.
-fn way_out_mtu() -> u32 {
-    const ETHERNET: u32 = 1500;
-    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let interface = routes.lines().skip(1).find_map(|line| {
+/// The interface of the default route.
+pub(crate) fn way_out() -> Option<String> {
+    fs::read_to_string("/proc/net/route").ok()?.lines().skip(1).find_map(|line| {
         let mut fields = line.split_whitespace();
         let (name, destination) = (fields.next()?, fields.next()?);
-        (destination == "00000000").then_some(name)
-    });
-    interface
-        .and_then(|name| fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?.trim().parse().ok())
-        .unwrap_or(ETHERNET)
+        (destination == "00000000").then(|| name.to_owned())
+    })
+}
+
+/// Largest packet the default route takes: a container that sends larger ones would depend on messages that many
+/// networks drop.
+fn way_out_mtu() -> u32 {
+    const ETHERNET: u32 = 1500;
+    let request = way_out().and_then(|name| Netlink::open().ok()?.mtu_of(&name).ok());
+    request.unwrap_or(ETHERNET)
 }
 
 /// Removes the host's end of a slot, and with it the container's.

@@ -105,9 +105,9 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong)
 }
 
-/// Closes this process's memory and descriptors to debuggers and `/proc` of equal users.
-pub(crate) fn not_dumpable() -> io::Result<()> {
-    prctl(libc::PR_SET_DUMPABLE, 0)
+/// Whether this process's memory and descriptors are open to debuggers and `/proc` of equal users.
+pub(crate) fn set_dumpable(open: bool) -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, open.into())
 }
 
 pub(crate) fn no_new_privileges() -> io::Result<()> {
@@ -263,14 +263,14 @@ pub(crate) fn set_terminal_size(terminal: BorrowedFd<'_>, rows: u16, columns: u1
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) }).map(drop)
 }
 
-/// Limits that do not depend on the host's: no core files, and as many descriptors as servers need.
+/// Limits that do not depend on the host's: no core dumps, and as many descriptors as servers need.
 pub(crate) fn set_resource_limits() -> io::Result<()> {
     const DESCRIPTORS: u64 = 65_536;
     // SAFETY: `limit` is a valid place for both calls.
     unsafe {
-        let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        check(libc::setrlimit(libc::RLIMIT_CORE, &none))?;
-        let mut limit = none;
+        // Not 0: a host that pipes core dumps to a program does so for 0 as well, but not for 1 (core(5)).
+        let mut limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };
+        check(libc::setrlimit(libc::RLIMIT_CORE, &limit))?;
         check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
         limit.rlim_max = limit.rlim_max.min(1 << 20);
         limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS);

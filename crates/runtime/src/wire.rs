@@ -26,6 +26,8 @@ pub(crate) struct HelperConfig {
     pub resolv_conf: String,
     pub resolvers: Vec<std::net::Ipv4Addr>,
     pub rootless: bool,
+    /// Without root: the first subordinate user and group id of the user, when there are enough.
+    pub sub_ids: Option<(u32, u32)>,
 }
 
 /// How many containers of each kind stand half made.

@@ -39,6 +39,56 @@ pub struct Server {
     pub stopping: CancellationToken,
 }
 
+impl Server {
+    /// Opens everything in the state folder and ends what a killed server left running.
+    pub async fn open(
+        state: &StateDir,
+        url: &str,
+        runtime: Arc<dyn Runtime>,
+        runner_dir: PathBuf,
+        stopping: CancellationToken,
+    ) -> Result<Arc<Self>, ServerError> {
+        let token = Token::load(state)?;
+        let path = &state.path;
+        let store = SqliteStore::open(&path.join("clunk.db")).await.map_err(|error| {
+            let hint = format!("move the folder away and start again: mv {0} {0}.broken", path.display());
+            store_error(&error).hint(hint)
+        })?;
+        let recovered =
+            store.recover(clunk_agent::replica::now_ms()).await.map_err(|error| store_error(&error))?;
+        if recovered != clunk_store::Recovered::default() {
+            tracing::info!(?recovered, "ended what a killed server left running");
+        }
+        let blobs = Blobs::open(&path.join("blobs")).map_err(|error| store_error(&error))?;
+        let logs = Logs::open(&path.join("logs")).map_err(|error| io_error("open the logs", &error))?;
+        let temporary = path.join("tmp");
+        std::fs::create_dir_all(&temporary)
+            .map_err(|error| io_error("open the folder for temporary files", &error))?;
+        let config = ImagesConfig {
+            state_dir: path.clone(),
+            blobs: Arc::new(BlobTrees(blobs.clone())),
+            runtime: runtime.clone(),
+            host: HostSettings::from_host(),
+            runner_dir: Some(runner_dir),
+            source_root: "/root".into(),
+            limits: Limits { pids: Some(MAX_BUILD_PIDS), ..Limits::default() },
+        };
+        let images = Images::open(config).await.map_err(|error| error.body())?;
+        let trees = Box::new(BlobTrees(blobs.clone()));
+        let engine = Engine::new(runtime, images, Arc::new(store), logs, trees);
+        Ok(Arc::new(Self {
+            engine,
+            blobs,
+            token,
+            url: url.into(),
+            state_dir: path.clone(),
+            temporary,
+            started: Instant::now(),
+            stopping,
+        }))
+    }
+}
+
 pub type ServerError = ErrorBody;
 
 struct BlobTrees(Blobs);
@@ -77,12 +127,11 @@ pub async fn serve(
     stopping: CancellationToken,
     ready: impl FnOnce(&str),
 ) -> Result<(), ServerError> {
-    let token = Token::load(&state)?;
     let swept = runtime.sweep().await.map_err(|error| runtime_error(&error))?;
     if swept != clunk_runtime::Swept::default() {
         tracing::info!(?swept, "removed what a killed server left");
     }
-    let server = open(&state, &bound, runtime, runner_dir, token, stopping.clone()).await?;
+    let server = Server::open(&state, &bound.url, runtime, runner_dir, stopping.clone()).await?;
     bound.listener.set_nonblocking(true).map_err(|error| io_error("listen", &error))?;
     let listener =
         tokio::net::TcpListener::from_std(bound.listener).map_err(|error| io_error("listen", &error))?;
@@ -99,53 +148,6 @@ pub async fn serve(
     stopping.cancelled().await;
     shut_down(&server, &state, drained, serving).await;
     Ok(())
-}
-
-async fn open(
-    state: &StateDir,
-    bound: &Bound,
-    runtime: Arc<dyn Runtime>,
-    runner_dir: PathBuf,
-    token: Token,
-    stopping: CancellationToken,
-) -> Result<Arc<Server>, ServerError> {
-    let path = &state.path;
-    let store = SqliteStore::open(&path.join("clunk.db")).await.map_err(|error| {
-        let hint = format!("move the folder away and start again: mv {0} {0}.broken", path.display());
-        store_error(&error).hint(hint)
-    })?;
-    let recovered =
-        store.recover(clunk_agent::replica::now_ms()).await.map_err(|error| store_error(&error))?;
-    if recovered != clunk_store::Recovered::default() {
-        tracing::info!(?recovered, "ended what a killed server left running");
-    }
-    let blobs = Blobs::open(&path.join("blobs")).map_err(|error| store_error(&error))?;
-    let logs = Logs::open(&path.join("logs")).map_err(|error| io_error("open the logs", &error))?;
-    let temporary = path.join("tmp");
-    std::fs::create_dir_all(&temporary)
-        .map_err(|error| io_error("open the folder for temporary files", &error))?;
-    let config = ImagesConfig {
-        state_dir: path.clone(),
-        blobs: Arc::new(BlobTrees(blobs.clone())),
-        runtime: runtime.clone(),
-        host: HostSettings::from_host(),
-        runner_dir: Some(runner_dir),
-        source_root: "/root".into(),
-        limits: Limits { pids: Some(MAX_BUILD_PIDS), ..Limits::default() },
-    };
-    let images = Images::open(config).await.map_err(|error| error.body())?;
-    let trees = Box::new(BlobTrees(blobs.clone()));
-    let engine = Engine::new(runtime, images, Arc::new(store), logs, trees);
-    Ok(Arc::new(Server {
-        engine,
-        blobs,
-        token,
-        url: bound.url.clone(),
-        state_dir: path.clone(),
-        temporary,
-        started: Instant::now(),
-        stopping,
-    }))
 }
 
 /// In order: health fails (it reads `stopping`), apps and their containers end, connections drain, the store is synced.

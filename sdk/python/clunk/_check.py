@@ -90,7 +90,7 @@ def gpus(owner, value):
         return []
     wanted = [value] if isinstance(value, str) else value
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(gpu, str) and gpu for gpu in wanted):
-        raise InvalidError(f"{owner}: gpu must be text such as \"H100:2\" or a list of such, not {value!r}")
+        raise InvalidError(f'{owner}: gpu must be text such as "H100:2" or a list of such, not {value!r}')
     for gpu in wanted:
         _, separator, count = gpu.partition(":")
         if separator and not (count.isdigit() and int(count) > 0):

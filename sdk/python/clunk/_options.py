@@ -120,9 +120,8 @@ def is_generator(function):
 
 def same_place(one, other):
     """Whether both are the same lines of the same file: a module that was loaded twice."""
-    places = [getattr(function, "__code__", None) for function in (one, other)]
-    if None in places:
+    codes = [getattr(function, "__code__", None) for function in (one, other)]
+    if None in codes:
         return False
-    return [code.co_filename for code in places][0] == places[1].co_filename and (
-        places[0].co_firstlineno == places[1].co_firstlineno
-    )
+    first, second = ((code.co_filename, code.co_firstlineno) for code in codes)
+    return first == second

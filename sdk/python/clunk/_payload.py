@@ -4,7 +4,7 @@ The pickler hands large bytes to `write` as they are, so a pickle is kept as a l
 Shared by the client and the runner; `_pickle` is the C half of `pickle`, without the imports of the other half.
 """
 
-from _pickle import PicklingError, Pickler, Unpickler, loads
+from _pickle import Pickler, PicklingError, Unpickler, loads
 
 # The newest protocol that every supported Python reads.
 PROTOCOL = 5
@@ -37,12 +37,11 @@ def load(data):
 
 def load_file(fd, size):
     """Reads a pickle from a file descriptor and closes it. Large bytes go from the file straight into their object."""
-    import io
     import os
 
     # The sender's offset is shared with this descriptor.
     os.lseek(fd, 0, os.SEEK_SET)
-    with io.open(fd, "rb", buffering=64 << 10) as file:
+    with open(fd, "rb", buffering=64 << 10) as file:
         return Unpickler(file).load()
 
 

@@ -7,6 +7,10 @@ from .exception import ClientClosed, InvalidError, UnimplementedError
 
 # How long the end of a run waits for the last lines of its containers. Seconds.
 DRAIN_TIMEOUT_S = 5.0
+# How long a call that has ended waits for its last line. Seconds.
+LOG_WAIT_S = 0.25
+# Calls whose log events are counted at once; older ones are forgotten.
+CALLS_COUNTED_MAX = 10_000
 
 
 class RunContext:
@@ -46,7 +50,10 @@ def start(app, name=None, output=None):
     from clunk import is_local
 
     if not is_local():
-        raise UnimplementedError("app.run() was called in a container, which is not available yet")
+        raise UnimplementedError(
+            "app.run() was called in a container, which is not available yet",
+            hint='a container imports this file too: put app.run() under `if __name__ == "__main__":`',
+        )
     if output is None:
         shown = _output.is_enabled()
         output = _output.Output(logs=shown, words=shown or _output._is_terminal(__import__("sys").stderr))
@@ -86,8 +93,8 @@ class Session:
         self._functions = functions
         for function in functions:
             function._id = answer["functions"][function.name]
-        self._calls = Calls(client, RemoteExceptions(resolver.folders).from_body)
         self._events = Events(client, self.app_id, output)
+        self._calls = Calls(client, RemoteExceptions(resolver.folders).from_body, self._events.wait_for)
         self._events.start()
 
     def call(self, function, args, kwargs):
@@ -139,6 +146,9 @@ class Events(threading.Thread):
         # Opened before the first call, so that the app has its lease and no line is missed.
         self._connection, self._lines = client.stream("GET", f"/api/apps/{app_id}/events")
         self._closing = False
+        # Log events seen, per call that has not ended.
+        self._seen = {}
+        self._changed = threading.Condition()
 
     def run(self):
         try:
@@ -146,13 +156,25 @@ class Events(threading.Thread):
                 kind = event.get("type")
                 if kind == "log":
                     self._output.log(event)
-                elif kind == "replica":
-                    self._output.replica(event)
+                    self._count(event.get("call"))
                 elif kind == "app" and event.get("state") == "stopped":
                     return
         except Exception as error:
             if not self._closing:
                 self._output.say(f"the connection to the server was lost: {error}")
+
+    def _count(self, call):
+        with self._changed:
+            self._seen[call] = self._seen.pop(call, 0) + 1
+            if len(self._seen) > CALLS_COUNTED_MAX:
+                del self._seen[next(iter(self._seen))]
+            self._changed.notify_all()
+
+    def wait_for(self, call, count):
+        """Waits until what a call printed has been printed here, so that it stands before what follows the call."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._seen.get(call, 0) >= count or self._closing, LOG_WAIT_S)
+            self._seen.pop(call, None)
 
     def drain(self, timeout):
         """Waits for the last event."""

@@ -59,9 +59,7 @@ class App:
         if _function is not None:
             from .exception import InvalidError
 
-            raise InvalidError(
-                "@app.function needs parentheses", hint="write `@app.function()` above the function"
-            )
+            raise InvalidError("@app.function needs parentheses", hint="write `@app.function()` above the function")
         name = options.pop("name", None)
 
         def decorate(function):

@@ -21,9 +21,7 @@ class LocalEntrypoint(Generic[P, R]):
 
 class _FunctionDecorator(Protocol):
     @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]], /
-    ) -> Function[P, R, Coroutine[Any, Any, R]]: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Function[P, R, Coroutine[Any, Any, R]]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Function[P, R, R]: ...
 

@@ -4,7 +4,7 @@
 class Error(Exception):
     """The base of every exception of Clunk.
 
-    `hint` says how to mend it, when that is known; `code` is the stable name of the kind, `docs/errors/CODE.md` its page.
+    `hint` says how to mend it, when that is known; `code` is the stable name of the kind, as in `docs/errors/CODE.md`.
     """
 
     def __init__(self, *args: object, hint: "str | None" = None, code: "str | None" = None) -> None:

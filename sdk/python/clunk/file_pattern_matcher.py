@@ -7,7 +7,7 @@ import re
 class FilePatternMatcher:
     """Says whether a path fits: `FilePatternMatcher("*.pyc", "!keep.pyc")`. The last pattern that fits decides.
 
-    A pattern without a slash fits at the top only; `**/` in front makes it fit at any depth. `~matcher` is the opposite.
+    A pattern without a slash fits at the top only; with `**/` in front, at any depth. `~matcher` is the opposite.
     """
 
     def __init__(self, *patterns):

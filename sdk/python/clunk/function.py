@@ -4,7 +4,7 @@ from clunk import is_local
 
 
 class Remote:
-    """`f.remote(...)` runs the function in a container and waits for its result; `f.remote.aio(...)` is its async twin."""
+    """`f.remote(...)` runs the function in a container and returns its value; `f.remote.aio(...)` is the async twin."""
 
     __slots__ = ("_function",)
 

@@ -74,11 +74,6 @@ class Output:
         except (OSError, ValueError):
             pass
 
-    def replica(self, event):
-        """A container that could not start is worth a word; the call's own error follows."""
-        if event.get("state") == "failed" and event.get("detail"):
-            self.say(f"container of {event.get('function')} failed: {event['detail']}")
-
     def build(self):
         if not self.words:
             return _SilentBuild()
@@ -94,13 +89,16 @@ class _SilentBuild:
     def __init__(self, output=None):
         self.output = output
         self.lines = []
+        # Whether any step was not there already.
+        self.builds = False
 
     def step(self, event):
         # The log of a failure is the log of the step that failed.
         self.lines = []
+        self.builds = self.builds or not event.get("cached")
 
     def log(self, text):
-        self.lines.append(text)
+        self.lines.append(text if text.endswith("\n") else text + "\n")
         del self.lines[:-TAIL_LINES]
 
     def waiting(self, title):
@@ -130,7 +128,7 @@ class _PlainBuild(_SilentBuild):
         self.output.say(f"waiting for {title}")
 
     def done(self, event):
-        if not event.get("cached"):
+        if self.builds:
             self.output.say(f"image built in {_duration(event.get('elapsed_ms', 0))}")
 
 
@@ -166,7 +164,9 @@ class _LiveBuild(_SilentBuild):
             return
         self.drawn = moment
         width = _width() - 1
-        head = _short(f"clunk: building {self.title} ({moment - self.began:.0f} s)", width)
+        # A third of the line is for what the step says.
+        title = _short(self.title, max(width * 2 // 3 - len("clunk: building  (99 s)"), 10))
+        head = _short(f"clunk: building {title} ({moment - self.began:.0f} s)", width)
         rest = _short(f" {detail.strip()}", width - len(head)) if width - len(head) > 12 else ""
         if self.colour and rest:
             rest = f"\x1b[2m{rest}\x1b[0m"
@@ -182,7 +182,7 @@ class _LiveBuild(_SilentBuild):
 
     def done(self, event):
         self.clear()
-        if not event.get("cached"):
+        if self.builds:
             self.output.say(f"image built in {_duration(event.get('elapsed_ms', 0))}")
 
     def failed(self, event):

@@ -206,6 +206,7 @@ class FakeFunction:
         self.record = record
         self.runner = None
         self.calls = 0
+        self.logs = 0
         self.root = None
         self.lock = threading.Lock()
         app.functions.append(self)
@@ -228,6 +229,7 @@ class FakeFunction:
         return self.runner.ready()
 
     def _log(self, call, stream_name, text):
+        self.logs += 1
         record = {"type": "log", "time_ms": 0, "function": self.record["name"], "call": f"call-{call:026d}"}
         self.app.events.put({**record, "replica": "rep-0", "stream": stream_name, "text": text})
 
@@ -241,10 +243,13 @@ class FakeFunction:
                     self.runner = None
                     return 500, self._exception(failure), {"clunk-outcome": "exception"}
             self.calls += 1
-            ok, payload = self.runner.call(body, f"call-{self.calls:026d}")
+            call_id = f"call-{self.calls:026d}"
+            self.logs = 0
+            ok, payload = self.runner.call(body, call_id)
+            headers = {"clunk-call": call_id, "clunk-logs": self.logs}
         if ok:
-            return 200, payload, {}
-        return 500, self._exception(payload), {"clunk-outcome": "exception"}
+            return 200, payload, headers
+        return 500, self._exception(payload), {**headers, "clunk-outcome": "exception"}
 
     def _exception(self, payload):
         package = pickle.loads(payload)

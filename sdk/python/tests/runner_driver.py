@@ -56,7 +56,7 @@ class Runner:
             file.write(payload)
             file.flush()
             header = HEADER.pack(kind, 1, 0, len(text), call, len(payload))
-            socket.send_fds(self.link, [header], [file.fileno()]) if hasattr(socket, "send_fds") else None
+            socket.send_fds(self.link, [header], [file.fileno()])
             self.link.sendall(text)
 
     def receive(self):

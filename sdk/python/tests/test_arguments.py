@@ -5,6 +5,7 @@ import pathlib
 from typing import Any, List, Literal, Optional
 
 import pytest
+
 from clunk._cli.arguments import Signature
 from clunk._cli.errors import Exit
 
@@ -42,7 +43,11 @@ GOOD = [
     (switch, "--fast=false --on=yes", ([], {"fast": False, "on": True})),
     (needs_switch, "--no-on", ([], {"on": False})),
     (when, "--at 2026-01-31", ([], {"at": datetime.datetime(2026, 1, 31)})),
-    (when, "--at 2026-01-31T10:20:30Z", ([], {"at": datetime.datetime(2026, 1, 31, 10, 20, 30, tzinfo=datetime.timezone.utc)})),
+    (
+        when,
+        "--at 2026-01-31T10:20:30Z",
+        ([], {"at": datetime.datetime(2026, 1, 31, 10, 20, 30, tzinfo=datetime.timezone.utc)}),
+    ),
     (maybe, "--x 3", ([], {"x": 3})),
     (maybe, "--y 3", ([], {"y": "3"})),
     (choose, "--size m --n 2", ([], {"size": "m", "n": 2})),
@@ -102,7 +107,9 @@ def test_errors_name_flag_value_and_type(function, words, message, hint):
 
 
 def test_help():
-    def train(name: str, steps: int = 10, fast: bool = False, size: Literal["s", "m"] = "s", note: Optional[str] = None):
+    def train(
+        name: str, steps: int = 10, fast: bool = False, size: Literal["s", "m"] = "s", note: Optional[str] = None
+    ):
         """Trains a model.
 
         In two paragraphs.

@@ -1,15 +1,16 @@
 """The runner alone, driven over a socket pair as the agent drives it."""
 
+import base64
 import json
+import os
 import pickle
+import subprocess
 import sys
 import textwrap
 
 import pytest
 import runner_driver
 from pythons import PYTHONS
-
-pytestmark = pytest.mark.skipif(not hasattr(__import__("socket"), "recv_fds"), reason="the driver needs Python 3.9")
 
 
 @pytest.fixture(params=PYTHONS, ids=[name for name, _ in PYTHONS])
@@ -133,7 +134,9 @@ def test_output_is_tagged_and_comes_before_the_result(start):
     assert call(runner) == (False, "utf-8", 1)
     assert runner.logs[0] == (0, "stdout", "at import\n")
     assert {entry[0] for entry in runner.logs[1:]} == {1}
-    text = {name: "".join(text for _, stream, text in runner.logs[1:] if stream == name) for name in ("stdout", "stderr")}
+    text = {
+        name: "".join(text for _, stream, text in runner.logs[1:] if stream == name) for name in ("stdout", "stderr")
+    }
     assert text == {"stdout": "one 2\nno end", "stderr": "wrong\nüüü\n"}
 
 
@@ -340,10 +343,50 @@ def test_it_ends_when_the_agent_goes(start):
 
 
 def test_exit_handlers_run(start, tmp_path):
-    runner = start(f"import atexit\natexit.register(lambda: open({str(tmp_path / 'left')!r}, 'w').close())\ndef f(): pass")
+    runner = start(
+        f"import atexit\natexit.register(lambda: open({str(tmp_path / 'left')!r}, 'w').close())\ndef f(): pass"
+    )
     assert runner.stop() == 0
     assert (tmp_path / "left").exists()
 
 
 def test_this_python_is_among_them():
     assert sys.executable in [path for _, path in PYTHONS]
+
+
+def build(folder, text, name="f", arguments="", python=sys.executable):
+    (folder / "app.py").write_text(textwrap.dedent(text))
+    script = os.path.join(runner_driver.SDK, "run_function.py")
+    env = {"PATH": os.environ["PATH"], "CLUNK_ARGUMENTS": arguments}
+    command = [python, script, "app", name, str(folder)]
+    return subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("python", [path for _, path in PYTHONS], ids=[name for name, _ in PYTHONS])
+def test_a_function_runs_while_an_image_is_built(tmp_path, python):
+    arguments = base64.b64encode(pickle.dumps((("x",), {"y": 2}), 4)).decode()
+    done = build(tmp_path, "def f(x, y): print(x * y); open('made', 'w').close()", arguments=arguments, python=python)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "xx\n", "")
+    assert (tmp_path / "made").exists()
+    done = build(tmp_path, "import clunk\nasync def f(): print(clunk.is_local())", python=python)
+    assert (done.returncode, done.stdout) == (0, "False\n")
+    done = build(tmp_path, "def f():\n    1 / 0\n", python=python)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Traceback") and done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    assert "_runner" not in done.stderr
+    assert build(tmp_path, "x = 1", python=python).returncode == 1
+
+
+def test_arguments_that_the_container_cannot_read(start):
+    runner = start("def f(x): pass\n")
+    returned, payload = runner.call(b"\x80\x04\x8c\x07nowhere\x8c\x01X\x93.")
+    assert not returned
+    package = pickle.loads(payload)
+    assert package["type"] == "clunk.exception.DeserializationError"
+    assert "the arguments of f cannot be read in the container: ModuleNotFoundError" in package["message"]
+
+
+def test_a_crash_leaves_the_python_stack(start):
+    runner = start("import os, signal\ndef f(): os.kill(os.getpid(), signal.SIGSEGV)\n")
+    with pytest.raises(EOFError, match="Segmentation fault(.|\n)*app.py"):
+        runner.call(pickle.dumps(((), {})))

@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+
 from clunk import exception
 from clunk._source import digests
 from clunk._source.digests import DigestCache

@@ -9,7 +9,7 @@ import sys
 import pytest
 from conftest import SDK
 
-GOOD = '''
+GOOD = """
 import asyncio
 import clunk
 
@@ -40,7 +40,7 @@ async def use() -> None:
         reveal_type(running)
     reveal_type(clunk.current_function_call_id())
     reveal_type(clunk.Image.debian_slim().imports().__enter__())
-'''
+"""
 
 EXPECTED = [
     "int",
@@ -57,7 +57,7 @@ EXPECTED = [
     "None",
 ]
 
-BAD = '''
+BAD = """
 import clunk
 
 app = clunk.App("a")
@@ -73,7 +73,7 @@ square.remote.aio("three")
 text: str = square.remote(3)
 app.function(timeot=3)
 clunk.Image.debian_slim(python_version=3)
-'''
+"""
 
 
 @pytest.fixture
@@ -84,14 +84,30 @@ def folder(tmp_path):
 
 
 def normal(text):
-    text = text.replace("builtins.", "").replace("typing.", "").replace("clunk.app.", "").replace("Union[str, None]", "str | None")
+    text = (
+        text.replace("builtins.", "")
+        .replace("typing.", "")
+        .replace("clunk.app.", "")
+        .replace("Union[str, None]", "str | None")
+    )
     text = text.replace("CoroutineType", "Coroutine").replace("types.", "")
     return text.replace("Tuple[", "tuple[")
 
 
 def mypy(folder, name):
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--cache-dir", str(folder / "cache"), name]
-    done = subprocess.run(command, cwd=folder, env={"MYPYPATH": SDK, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--cache-dir",
+        str(folder / "cache"),
+        name,
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env={"MYPYPATH": SDK, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True
+    )
     return done.stdout.splitlines()
 
 
@@ -122,7 +138,9 @@ def pyright(folder, name):
 def test_pyright_knows_the_types(folder):
     found = pyright(folder, "good.py")
     assert [item["message"] for item in found if item["severity"] == "error"] == []
-    revealed = [normal(re.search(r'is "(.*)"', item["message"]).group(1)) for item in found if "Type of" in item["message"]]
+    revealed = [
+        normal(re.search(r'is "(.*)"', item["message"]).group(1)) for item in found if "Type of" in item["message"]
+    ]
     assert revealed == EXPECTED
 
 
@@ -134,7 +152,14 @@ def test_pyright_finds_wrong_calls(folder):
 
 def test_stubs_agree_with_the_modules():
     pytest.importorskip("mypy")
-    names = ["clunk.app", "clunk.function", "clunk.image", "clunk.output", "clunk.file_pattern_matcher", "clunk.exception"]
+    names = [
+        "clunk.app",
+        "clunk.function",
+        "clunk.image",
+        "clunk.output",
+        "clunk.file_pattern_matcher",
+        "clunk.exception",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "mypy.stubtest", "--ignore-missing-stub", "--concise", *names],
         cwd=SDK,

@@ -56,7 +56,6 @@ where
 /// A container whose changes become a layer.
 pub(crate) struct StepJob {
     pub context: Arc<Context>,
-    pub chain: Chain,
     pub scratch: Arc<Scratch>,
     pub job: Job,
 }
@@ -80,7 +79,7 @@ impl StepJob {
             network: Network::Nat,
             timeout: STEP_TIMEOUT,
         };
-        Ok(Self { context: context.clone(), chain: chain.clone(), scratch, job })
+        Ok(Self { context: context.clone(), scratch, job })
     }
 
     pub fn argv(mut self, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {

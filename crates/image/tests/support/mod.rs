@@ -252,7 +252,7 @@ pub async fn open_with(state: &Path, files: Arc<Files>, runtime: Arc<dyn Runtime
         blobs: files,
         runtime,
         host: HostSettings::from_host(),
-        runner_dir: None,
+        runner_dir: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner")),
         source_root: "/root".into(),
         limits: Limits::default(),
     };
@@ -306,4 +306,48 @@ pub async fn build_forced(
     let work = tokio::time::timeout(Duration::from_secs(600), images.build(recipe, force, sender));
     let (result, events) = tokio::join!(work, listen);
     (result.expect("a build ends in ten minutes"), Heard { events })
+}
+
+/// One process-wide set of threads and images, so that tests share a base and none outlives what another started.
+pub struct World {
+    pub threads: tokio::runtime::Runtime,
+    pub images: Images,
+    pub files: Arc<Files>,
+    _lock: std::fs::File,
+}
+
+static WORLD: std::sync::LazyLock<World> = std::sync::LazyLock::new(|| {
+    let state = shared_state();
+    let lock = std::fs::File::create(state.join("test.lock")).unwrap();
+    lock.lock().unwrap();
+    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let files = Files::new();
+    let images = threads.block_on(open(&state, files.clone()));
+    World { threads, images, files, _lock: lock }
+});
+
+/// Runs a test in the shared world, or says why it cannot.
+pub fn in_world<F: Future<Output = ()>>(test: impl FnOnce(&'static World) -> F) {
+    if let Some(reason) = unable() {
+        eprintln!("skipped: {reason}");
+        return;
+    }
+    let world: &'static World = &WORLD;
+    world.threads.block_on(test(world));
+}
+
+/// A text that no earlier run used, so that a step with it is new.
+pub fn unique() -> String {
+    ContainerId::fresh().to_string()
+}
+
+/// Waits until something holds, at most ten seconds.
+pub async fn eventually(what: &str, check: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if check() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("{what} did not come true in ten seconds");
 }

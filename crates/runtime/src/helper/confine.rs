@@ -83,7 +83,9 @@ pub(crate) fn read_plan<P: serde::de::DeserializeOwned>(fd: OwnedFd) -> Result<P
 
 fn start(prepared: &Prepared<'_>, plan: &Plan, files: Files) -> Result<program::Running, Failure> {
     // 6. limits
-    prepared.group.limit(&plan.limits).step("limits")?;
+    if !prepared.group.directories().is_empty() || !prepared.config.rootless {
+        prepared.group.limit(&plan.limits).step("limits")?;
+    }
     // 7. mount namespace
     sys::unshare(libc::CLONE_NEWNS).step("mount namespace")?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
@@ -172,7 +174,7 @@ pub(crate) fn become_tenant(namespace: std::os::fd::BorrowedFd<'_>, groups: bool
     sys::become_root(groups).step("user")?;
     // Changing users forgot it.
     sys::die_with_parent().step("user")?;
-    sys::not_dumpable().step("user")
+    sys::set_dumpable(false).step("user")
 }
 
 pub(crate) fn drop_privileges(build_profile: bool) -> Result<(), Failure> {

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::time::{Duration, Instant};
 
 use crate::cgroup::Layout;
-use crate::helper::janitor;
+use crate::helper::{janitor, rootless};
 use crate::net::{self, Subnet, firewall, netlink::Netlink};
 use crate::sys;
 use crate::wire::{HelperConfig, HostReport};
@@ -27,6 +27,13 @@ impl Host {
     /// Takes the state directory, sweeps what others left in it and prepares groups and network.
     pub(crate) fn prepare(config: &HelperConfig) -> (Host, HostReport) {
         let mut report = HostReport::default();
+        let mut cut_off = None;
+        if config.rootless {
+            match rootless::enter(config) {
+                Ok(trouble) => cut_off = trouble,
+                Err(error) => report.fatal = Some(format!("user namespace: {error}")),
+            }
+        }
         let lock = match lock(config) {
             Ok(lock) => Some(lock),
             Err(error) => {
@@ -43,7 +50,11 @@ impl Host {
         if let Err(error) = make_directories(config) {
             report.fatal = Some(format!("{}: {error}", config.state_dir.display()));
         }
-        match connect(config) {
+        let connected = match cut_off {
+            Some(reason) => Err(io::Error::other(reason)),
+            None => connect(config),
+        };
+        match connected {
             Ok(subnet) => host.subnet = Some(subnet),
             Err(error) => host.network_error = Some(error.to_string()),
         }
@@ -113,9 +124,6 @@ fn make_directories(config: &HelperConfig) -> io::Result<()> {
 }
 
 fn connect(config: &HelperConfig) -> io::Result<Subnet> {
-    if config.rootless {
-        return Err(io::Error::other("containers of a user without root have no network yet: run as root"));
-    }
     let mut netlink = Netlink::open()?;
     let subnet = Subnet::reserve(&mut netlink)?;
     fs::write(config.state_dir.join("subnet"), subnet.0.to_string())?;

@@ -68,7 +68,7 @@ impl Layers {
         }
         set("upperdir", &by_number(&self.upper))?;
         set("workdir", &by_number(&self.work))?;
-        for (key, value) in OPTIONS {
+        for (key, value) in fixed_options(config) {
             set(key, value)?;
         }
         for flag in flags(plan, config) {
@@ -85,7 +85,7 @@ impl Layers {
             by_number(&self.upper),
             by_number(&self.work)
         );
-        for (key, value) in OPTIONS {
+        for (key, value) in fixed_options(config) {
             options += &format!(",{key}={value}");
         }
         for flag in flags(plan, config) {
@@ -108,8 +108,12 @@ impl Layers {
 }
 
 /// Nothing that ties an upper directory to this mount, so that a kept one is a plain layer.
-const OPTIONS: [(&str, &str); 4] =
-    [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off"), ("xino", "off")];
+const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("xino", "off")];
+
+/// Moved directories are copied, not redirected to. The word for that without root is another.
+fn fixed_options(config: &HelperConfig) -> impl Iterator<Item = (&'static str, &'static str)> {
+    OPTIONS.into_iter().chain([("redirect_dir", if config.rootless { "nofollow" } else { "off" })])
+}
 
 fn flags(plan: &Plan, config: &HelperConfig) -> Vec<&'static str> {
     let mut flags = Vec::new();

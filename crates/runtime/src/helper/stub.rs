@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::cgroup::Group;
 use crate::fdpass;
@@ -27,6 +27,8 @@ pub(crate) struct Blueprint<'a> {
     pub slot: Option<(Subnet, u16)>,
     /// Whether control groups of version 2 are shown inside.
     pub show_cgroup: bool,
+    /// For standard input, output and errors.
+    pub null: BorrowedFd<'a>,
 }
 
 /// What the first process holds while it waits.
@@ -43,7 +45,7 @@ pub(crate) struct Prepared<'a> {
 /// The life of a scout; never returns.
 pub(crate) fn run_scout(blueprint: Blueprint<'_>, helper: OwnedFd) -> ! {
     let _ = sys::die_with_parent();
-    sys::close_all_but(&[helper.as_raw_fd()], None);
+    sys::close_all_but(&[helper.as_raw_fd()], Some(blueprint.null));
     match scout(&blueprint) {
         Ok(None) => sys::exit(0),
         Ok(Some(user_namespace)) => run_first_process(blueprint, user_namespace, helper),
@@ -78,7 +80,9 @@ fn make_user_namespace(config: &HelperConfig) -> io::Result<OwnedFd> {
     let (done_inside, done) = io::pipe()?;
     let Some(child) = sys::fork()? else {
         drop(done);
-        let made = sys::unshare(libc::CLONE_NEWUSER).is_ok();
+        // As root of its own namespace only, the scout may write the maps of nobody who is closed to it.
+        let opened = !config.rootless || sys::set_dumpable(true).is_ok();
+        let made = opened && sys::unshare(libc::CLONE_NEWUSER).is_ok();
         let _ = fs::write("/proc/sys/user/max_user_namespaces", "0");
         let _ = ready_inside.write_all(&[u8::from(made)]);
         let mut done_inside = done_inside;
@@ -92,7 +96,11 @@ fn make_user_namespace(config: &HelperConfig) -> io::Result<OwnedFd> {
         if made != [1] {
             return Err(io::Error::other("the kernel refused a new user namespace"));
         }
-        let map = format!("0 {} {}", config.base, config.ids);
+        let map = match config.sub_ids {
+            // A line must lie within one line of the map above, where the user stands apart from its other ids.
+            Some(_) => format!("0 0 1\n1 1 {}", config.ids - 1),
+            None => format!("0 {} {}", config.base, config.ids),
+        };
         fs::write(format!("/proc/{child}/uid_map"), &map)?;
         fs::write(format!("/proc/{child}/gid_map"), &map)?;
         Ok(fs::File::open(format!("/proc/{child}/ns/user"))?.into())

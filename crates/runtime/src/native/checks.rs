@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::native::users::Users;
 use crate::native::{NativeConfig, resolver};
 use crate::port::{Check, Verdict};
 use crate::wire::HostReport;
@@ -14,10 +15,10 @@ const KERNEL_LEAST: (u32, u32) = (5, 12);
 /// First with overlays of any number of layers.
 const KERNEL_LAYERS: (u32, u32) = (6, 8);
 
-pub(super) fn all(config: &NativeConfig, helper: Result<HostReport, String>) -> Vec<Check> {
+pub(super) fn all(config: &NativeConfig, users: &Users, helper: Result<HostReport, String>) -> Vec<Check> {
     let mut checks = vec![
         kernel(),
-        privileges(),
+        privileges(users),
         user_namespaces(),
         overlay(),
         seccomp(),
@@ -53,11 +54,21 @@ fn kernel() -> Check {
     check("kernel", Verdict::Ok, format!("Linux {release}"))
 }
 
-fn privileges() -> Check {
-    if rustix::process::geteuid().is_root() {
-        return check("privileges", Verdict::Ok, "root; containers run as users of their own");
+fn privileges(users: &Users) -> Check {
+    const NAME: &str = "privileges";
+    match users {
+        Users::Root => check(NAME, Verdict::Ok, "root; containers run as users of their own"),
+        Users::SubIds { .. } => check(
+            NAME,
+            Verdict::Warning,
+            "not root: limits hold only where control groups are handed to this user",
+        ),
+        Users::One { reason, .. } => {
+            let lost = "not root: limits hold only where control groups are handed to this user, and every file in a \
+                        container belongs to one user";
+            check(NAME, Verdict::Warning, format!("{lost} ({reason})"))
+        }
     }
-    check("privileges", Verdict::Warning, "not root: limits and networks of containers may be missing")
 }
 
 fn user_namespaces() -> Check {

@@ -194,6 +194,23 @@ impl Netlink {
         index.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))
     }
 
+    /// Largest packet of an interface, in bytes.
+    pub(crate) fn mtu_of(&mut self, name: &str) -> io::Result<u32> {
+        let mut mtu = None;
+        let request =
+            Request::new(libc::RTM_GETLINK, ACK, &link(0, 0, 0)).attribute(libc::IFLA_IFNAME, &text(name));
+        self.ask(request, |_, body| {
+            let mut attributes = body.get(16..).unwrap_or_default();
+            while let Some((kind, value, rest)) = split_attribute(attributes) {
+                attributes = rest;
+                if let (libc::IFLA_MTU, Some(bytes)) = (kind, value.first_chunk::<4>()) {
+                    mtu = Some(u32::from_ne_bytes(*bytes));
+                }
+            }
+        })?;
+        mtu.ok_or_else(|| io::Error::from_raw_os_error(libc::ENODATA))
+    }
+
     pub(crate) fn delete(&mut self, name: &str) -> io::Result<()> {
         let request =
             Request::new(libc::RTM_DELLINK, ACK, &link(0, 0, 0)).attribute(libc::IFLA_IFNAME, &text(name));

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path as FilePath;
 use std::sync::Arc;
 
@@ -28,7 +27,9 @@ use crate::server::Server;
 /// Bytes of arguments, and of a result that is passed on.
 const MAX_PAYLOAD: u64 = 4 << 30;
 /// Bytes read from a result's file at a time.
-const READ_CHUNK: usize = 1 << 20;
+const READ_CHUNK: usize = 512 << 10;
+/// Chunks that are read before the network takes them.
+const MAX_READ_AHEAD: usize = 4;
 /// Pieces of a large body between the network and the file.
 const MAX_PIECES: usize = 16;
 
@@ -167,21 +168,27 @@ fn payload_answer(status: StatusCode, media: &'static str, payload: Payload) -> 
     builder.body(body).expect("valid headers")
 }
 
-/// A file's content. The file may be a runner's, and shrink: then the answer is cut off, which the client notices.
+/// A file's content, read ahead of the network. The file may be a runner's, and shrink: then the answer is cut off,
+/// which the client notices.
 fn file_chunks(file: Arc<File>, len: u64) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
-    stream::unfold(0, move |offset| {
-        let file = file.clone();
-        async move {
-            if offset >= len {
-                return None;
+    let (chunks, read) = mpsc::channel(MAX_READ_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut offset = 0;
+        while offset < len {
+            let chunk = read_chunk(&file, offset, READ_CHUNK.min((len - offset) as usize));
+            offset += chunk.as_ref().map_or(len, |chunk| chunk.len() as u64);
+            if chunks.blocking_send(chunk).is_err() {
+                return;
             }
-            let want = READ_CHUNK.min((len - offset) as usize);
-            let chunk = tokio::task::spawn_blocking(move || {
-                let mut chunk = vec![0; want];
-                file.read_exact_at(&mut chunk, offset).map(|()| chunk)
-            });
-            let chunk = chunk.await.map_err(io::Error::other).and_then(|chunk| chunk);
-            Some((chunk.map(Bytes::from), offset + want as u64))
         }
-    })
+    });
+    stream::unfold(read, |mut read| async move { Some((read.recv().await?, read)) })
+}
+
+fn read_chunk(file: &File, offset: u64, most: usize) -> io::Result<Bytes> {
+    let mut chunk = Vec::with_capacity(most);
+    match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut chunk), offset)? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(chunk.into()),
+    }
 }

@@ -46,7 +46,7 @@ def load(path, is_module, rest):
 def _load_module(name, rest):
     import importlib
 
-    sys.path[0:1] = [os.getcwd()]
+    set_first_folder(os.getcwd())
     sys.argv = [name, *rest]
     try:
         return importlib.import_module(name)
@@ -69,14 +69,22 @@ def _load_file(path, rest):
         raise usage(f"{filename} cannot be imported: its name has more than one dot", "rename it")
     if extension != ".py":
         raise usage(f"{path} is not a Python file")
-    # As `python FILE` does; this package's own folder came by PYTHONPATH.
-    sys.path[0:1] = [folder]
+    set_first_folder(folder)
     sys.argv = [path, *rest]
     spec = importlib.util.spec_from_file_location(stem, os.path.join(folder, filename))
     module = importlib.util.module_from_spec(spec)
     sys.modules[stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def set_first_folder(folder):
+    """Puts the user's folder first on the module path, as `python FILE` does, instead of what `python -m` put there."""
+    if sys.path and sys.path[0] in ("", os.getcwd()) and not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]
+    sys.path.insert(0, folder)
+    if not any(os.path.exists(os.path.join(path, "clunk", "__init__.py")) for path in sys.path):
+        sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
 def _missing_file(path):

@@ -42,8 +42,10 @@ def argument_error(function, args, kwargs, error):
 class Calls:
     """The calls of one running app."""
 
-    def __init__(self, client, raise_remote):
+    def __init__(self, client, raise_remote, wait_for_logs=None):
         self._client = client
+        # Called with a call and how many log events it sent.
+        self._wait_for_logs = wait_for_logs
         # Makes the local exception from an exception package.
         self._raise_remote = raise_remote
         self._heads = {}
@@ -80,6 +82,8 @@ class Calls:
                 raise
             self._client.give_back(connection, head)
             if outcome is not None:
+                if head.headers.get(b"clunk-logs", b"0") != b"0" and self._wait_for_logs is not None:
+                    self._wait_for_logs(head.get(b"clunk-call"), int(head.get(b"clunk-logs")))
                 return outcome
             time.sleep(retry_after(head))
 
@@ -123,6 +127,9 @@ class Calls:
                 head, body = await lane.exchange(request)
             outcome = self._outcome(head, body, function)
             if outcome is not None:
+                if head.headers.get(b"clunk-logs", b"0") != b"0" and self._wait_for_logs is not None:
+                    wait = self._wait_for_logs, head.get(b"clunk-call"), int(head.get(b"clunk-logs"))
+                    await loop.run_in_executor(None, *wait)
                 return outcome
             await asyncio.sleep(retry_after(head))
 
@@ -169,7 +176,9 @@ class _Lane:
                 return connection
             connection.close()
         if self.client._tls:
-            raise exception.UnimplementedError(".aio() over https is not available yet", hint="use .remote() in threads")
+            raise exception.UnimplementedError(
+                ".aio() over https is not available yet", hint="use .remote() in threads"
+            )
         # The server is near and its backlog deep: a blocking connect takes microseconds.
         connection = Connection(self.client.address)
         connection.socket.setblocking(False)

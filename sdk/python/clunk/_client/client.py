@@ -1,7 +1,7 @@
 """Requests to the server, with its errors as exceptions and its connections pooled."""
 
 import json
-import platform
+import sys
 
 import clunk
 from clunk import exception
@@ -46,11 +46,11 @@ def server_error(status, body):
     """The exception for an error answer."""
     try:
         error = json.loads(bytes(body))["error"]
-        code, message, hint = error["code"], error["message"], error.get("hint")
+        error["code"], error["message"]
     except (ValueError, KeyError, TypeError):
         text = bytes(body[:500]).decode("utf-8", "replace").strip()
         return _STATUSES.get(status, exception.ServiceError)(f"the server answered {status}: {text or 'nothing'}")
-    return error_from(error, _STATUSES.get(status, exception.ServiceError)) if code else exception.ServiceError(message)
+    return error_from(error, _STATUSES.get(status, exception.ServiceError))
 
 
 def error_from(error, default=exception.ServiceError):
@@ -67,11 +67,12 @@ class Client:
         self.address, self._tls, prefix = _parse_url(self.url)
         self._prefix = prefix
         self._idle = []
+        python = sys.version.partition(" ")[0]
         host = f"{self.address[0]}:{self.address[1]}"
         self.head = (
             f" HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
             f"clunk-client: python/{clunk.__version__}\r\n"
-            f"clunk-python: {platform.python_version()}\r\n"
+            f"clunk-python: {python}\r\n"
         ).encode()
 
     # Connections

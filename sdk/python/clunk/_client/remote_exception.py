@@ -1,4 +1,4 @@
-"""Exceptions of a container, made again here: same type, attributes and causes, and a traceback that shows the source."""
+"""Exceptions of a container, made again here: same type, attributes, causes, and a traceback that shows the source."""
 
 import linecache
 import sys
@@ -75,7 +75,8 @@ class RemoteExceptions:
 
 
 def _this_frame():
-    return _getframe()
+    # Made anew in `_frame`, with the name as its global.
+    return _getframe()  # noqa: F821
 
 
 def _frame(filename, name, line):
@@ -87,9 +88,9 @@ def _frame(filename, name, line):
 
 
 def _line_without_columns(code):
-    """A location table that puts all of a code object on its first line; columns of ours would underline the user's text.
+    """A location table that puts all of a code object on its first line; our columns would underline the user's text.
 
-    Each entry is a byte (a set bit, kind 13 for a line without columns, how many instructions less one) and a line delta.
+    Each entry is a byte (a set bit, kind 13 for a line without columns, instructions less one) and a line delta.
     """
     units = len(code.co_code) // 2
     table = bytearray()

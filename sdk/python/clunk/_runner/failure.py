@@ -10,6 +10,7 @@ from clunk._traceback import strip
 CHAIN_MAX = 20
 FRAMES_MAX = 200
 
+
 def type_name(error):
     kind = type(error)
     module = kind.__module__
@@ -34,7 +35,7 @@ def summary(error):
     """The control fields that tell of an exception to who cannot read a pickle."""
     strip(error)
     # The protocol bounds control text; the package holds the whole.
-    return {"type": type_name(error), "message": message(error)[:64 << 10], "traceback": text(error)[-(128 << 10) :]}
+    return {"type": type_name(error), "message": message(error)[: 64 << 10], "traceback": text(error)[-(128 << 10) :]}
 
 
 def package(error):

@@ -1,4 +1,4 @@
-"""The runner's end of the link to the agent: frames over one Unix stream socket. docs/runner-protocol.md describes them."""
+"""The runner's end of the link to the agent: frames on one Unix stream socket, as docs/runner-protocol.md has them."""
 
 import _socket
 import os

@@ -1,5 +1,6 @@
 """The runner: loads the user's function, then answers calls until the agent closes the link."""
 
+import faulthandler
 import os
 import sys
 from _signal import SIG_IGN, SIGINT, signal
@@ -86,7 +87,7 @@ class Runner:
             fields = decode_control(control) if control else {}
             clunk._set_call_id(fields.get("id"))
             json = fields.get("format") == "json"
-            args, kwargs = read_arguments(payload, json)
+            args, kwargs = self.decode(payload, json)
             del payload
             value = self.function(*args, **kwargs)
             if hasattr(value, "__await__"):
@@ -100,6 +101,19 @@ class Runner:
             self.link.send(RESULT, call, b"format=json\n" if json else b"", pieces, size)
         finally:
             self.call = 0
+
+    def decode(self, payload, json):
+        """`(args, kwargs)` of a call."""
+        try:
+            return read_arguments(payload, json)
+        except Exception as error:
+            from clunk.exception import DeserializationError
+
+            reason = f"{type(error).__name__}: {error}"
+            raise DeserializationError(
+                f"the arguments of {self.name} cannot be read in the container: {reason}",
+                hint="the packages that define their types must be in the image" if not json else None,
+            ) from error
 
     def encode(self, value, json):
         """The result in the format that was asked for: its pieces and their size."""
@@ -229,6 +243,8 @@ def is_coroutine_function(function):
 def main():
     # Ctrl-C in a terminal that the container shares is the client's business.
     signal(SIGINT, SIG_IGN)
+    # A crash in C code leaves the Python stack in the container's log.
+    faulthandler.enable(2)
     link = Link(int(os.environ.pop("CLUNK_LINK_FD", "3")))
     try:
         kind, _, control, _ = link.receive()

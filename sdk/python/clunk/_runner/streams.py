@@ -1,4 +1,4 @@
-"""`sys.stdout` and `sys.stderr` of the runner: each line goes to the agent with the number of the call that wrote it."""
+"""`sys.stdout` and `sys.stderr` of the runner: a line goes to the agent with the number of the call that wrote it."""
 
 import os
 import sys

@@ -92,14 +92,12 @@ class _Server:
             self.stopping.set_result(None)
 
     async def _answer(self, call, control, payload):
-        from .main import read_arguments
-
         runner = self.runner
         fields = decode_control(control) if control else {}
         _current.set((call, fields.get("id")))
         json = fields.get("format") == "json"
         try:
-            args, kwargs = read_arguments(payload, json)
+            args, kwargs = runner.decode(payload, json)
             value = await runner.function(*args, **kwargs)
             pieces, size = runner.encode(value, json)
         except BaseException as error:

@@ -159,7 +159,7 @@ def _character_class(pattern, at):
             letter = pattern[at]
             parts += "\\" + letter if not letter.isalnum() else letter
         elif letter == "-":
-            parts += "-" if 0 < len(parts) and pattern[at + 1 : at + 2] not in ("]", "") else "\\-"
+            parts += "-" if len(parts) > 0 and pattern[at + 1 : at + 2] not in ("]", "") else "\\-"
         else:
             parts += "\\" + letter if letter in "[]^\\&~|" else letter
         at += 1

@@ -70,10 +70,12 @@ def import_name(name, module, path):
 def module_path(place):
     """The folders of the project, other than its root and the module's own, that modules are imported from here."""
     found = []
+    # When the project is Clunk itself, this package is not part of what it sends.
+    ours = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     for folder in sys.path:
         folder = os.path.realpath(folder or os.getcwd())
         inside = folder.startswith(place.root.rstrip("/") + "/") and "site-packages" not in folder
-        if inside and folder != place.folder and not is_shared(place.root) and os.path.isdir(folder):
+        if inside and folder not in (place.folder, ours) and not is_shared(place.root) and os.path.isdir(folder):
             remote = remote_folder(place.root, folder)
             if remote not in found:
                 found.append(remote)

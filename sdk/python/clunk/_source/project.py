@@ -48,7 +48,7 @@ def find_root(folder):
 
 
 def is_shared(root):
-    """Whether a folder holds much that is no project: a script that lies there takes only its Python neighbours along."""
+    """Whether a folder holds much that is no project: a script there takes only its Python neighbours along."""
     shared = ("/", "/tmp", "/var/tmp", os.environ.get("TMPDIR") or "/tmp", os.path.expanduser("~"))
     return root in {os.path.realpath(folder) for folder in shared}
 
