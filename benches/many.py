@@ -1,6 +1,7 @@
 """Many containers, in parallel and in sequence: none may fail, and nothing of them may stay behind."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -38,14 +39,27 @@ def entries(folder):
     return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
 
 
-def network_namespaces():
+def links(pids, path):
+    """What a link of `/proc/PID` leads to, for each process; every target once."""
     found = set()
-    for link in Path("/proc").glob("[0-9]*/ns/net"):
+    for pid in pids:
         try:
-            found.add(os.readlink(link))
+            found.add(os.readlink(f"/proc/{pid}/{path}"))
         except OSError:
             pass
-    return len(found)
+    return found
+
+
+def instance(pids):
+    """The name by which the kernel's objects of this server are told from those of others."""
+    for pid in pids:
+        try:
+            found = re.search(r"/clunk_([0-9a-f]+)/", Path(f"/proc/{pid}/cgroup").read_text())
+        except OSError:
+            continue
+        if found:
+            return found.group(1)
+    return "none"
 
 
 def descriptors(pids):
@@ -59,27 +73,29 @@ def descriptors(pids):
 
 
 def mounts(pids):
-    """Mounts of this machine and of each namespace that the server's processes are in."""
+    """Mounts in every mount namespace that the server's processes are in."""
     lines = {}
-    for pid in [os.getpid(), *pids]:
-        try:
-            lines[os.readlink(f"/proc/{pid}/ns/mnt")] = len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
-        except OSError:
-            pass
+    for pid in pids:
+        for space in links([pid], "ns/mnt"):
+            try:
+                lines[space] = len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
+            except OSError:
+                pass
     return sum(lines.values())
 
 
 def count(server):
     """What there is now of everything that a container could leave behind."""
     pids = family(server["pid"])
-    groups = sum("clunk" in path for path, _, _ in os.walk("/sys/fs/cgroup"))
-    interfaces = sum(name.startswith("ck") for name in os.listdir("/sys/class/net"))
+    name = instance(pids)
+    groups = sum(f"clunk_{name}" in path for path, _, _ in os.walk("/sys/fs/cgroup"))
+    interfaces = sum(interface.startswith(f"ck{name}-") for interface in os.listdir("/sys/class/net"))
     files = sum(entries(Path(server["state_dir"], name)) for name in WORKING_FOLDERS)
     return {
         "mounts": mounts(pids),
         "cgroups": groups,
         "network interfaces": interfaces,
-        "network namespaces": network_namespaces(),
+        "network namespaces": len(links(pids, "ns/net")),
         "processes": len(pids),
         "open files": descriptors(pids),
         "working files": files,
