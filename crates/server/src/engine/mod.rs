@@ -13,8 +13,8 @@ use clunk_agent::Logs;
 use clunk_core::api::ContainerRecord;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
-use clunk_core::id::{AppId, FunctionId, ImageId};
-use clunk_image::Images;
+use clunk_core::id::{AppId, FunctionId};
+use clunk_image::{Images, InUse};
 use clunk_runtime::Runtime;
 use clunk_store::{NewApp, Store};
 
@@ -33,6 +33,8 @@ pub struct Engine {
     apps: Mutex<HashMap<AppId, Arc<App>>>,
     functions: Mutex<HashMap<FunctionId, Arc<Pool>>>,
     ended_calls: AtomicU64,
+    /// Held by all who begin to use images and trees, against the one who removes what is not in use.
+    pub removing: tokio::sync::RwLock<()>,
     me: Weak<Engine>,
 }
 
@@ -69,6 +71,7 @@ impl Engine {
             apps: Mutex::default(),
             functions: Mutex::default(),
             ended_calls: AtomicU64::new(0),
+            removing: tokio::sync::RwLock::default(),
             me: me.clone(),
         })
     }
@@ -76,6 +79,7 @@ impl Engine {
     /// Checks the functions, prepares what their replicas need, and records the app.
     pub async fn create_app(&self, name: String, specs: Vec<FunctionSpec>) -> Result<Arc<App>, ErrorBody> {
         check_specs(&specs)?;
+        let _keep = self.removing.read().await;
         let id = AppId::fresh();
         let created_ms = clunk_agent::replica::now_ms();
         let mut prepared = Vec::new();
@@ -162,8 +166,14 @@ impl Engine {
         self.all_apps().iter().flat_map(|app| app.pools()).flat_map(|pool| pool.containers()).collect()
     }
 
-    pub fn images_in_use(&self) -> HashSet<ImageId> {
-        self.all_apps().iter().flat_map(|app| app.pools()).map(|pool| pool.spec.image).collect()
+    /// Images and trees of the running apps.
+    pub fn in_use(&self) -> InUse {
+        let mut in_use = InUse::default();
+        for pool in self.all_apps().iter().flat_map(|app| app.pools()) {
+            in_use.images.insert(pool.spec.image);
+            in_use.trees.extend(&pool.spec.trees);
+        }
+        in_use
     }
 }
 

@@ -55,7 +55,7 @@ pub async fn build(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
 }
 
 pub async fn list(State(server): State<Arc<Server>>) -> Json<Vec<ImageRecord>> {
-    let in_use = server.engine.images_in_use();
+    let in_use = server.engine.in_use();
     let record = |image: ImageSummary| ImageRecord {
         id: image.id,
         title: image.title,
@@ -64,7 +64,7 @@ pub async fn list(State(server): State<Arc<Server>>) -> Json<Vec<ImageRecord>> {
         own_bytes: image.own_bytes,
         layers: image.layers,
         created_ms: image.created_ms,
-        in_use: in_use.contains(&image.id),
+        in_use: in_use.images.contains(&image.id),
     };
     Json(server.engine.images.list().into_iter().map(record).collect())
 }
@@ -87,7 +87,7 @@ pub async fn show(
         python: image.python.as_ref().map(|python| python.version.clone()),
         size_bytes: image.size_bytes,
         created_ms: image.created_ms,
-        in_use: server.engine.images_in_use().contains(&id),
+        in_use: server.engine.in_use().images.contains(&id),
         layers: layers.into_iter().map(layer).collect(),
         env: image.config.env.clone(),
         workdir: image.config.workdir.clone(),
@@ -117,13 +117,15 @@ pub async fn remove(
     Path(text): Path<String>,
 ) -> Result<Json<PruneAnswer>, Failure> {
     let id = find(&server, &text)?;
-    let in_use = server.engine.images_in_use();
+    let _alone = server.engine.removing.write().await;
+    let in_use = server.engine.in_use();
     let freed_bytes = server.engine.images.remove(id, &in_use).await.map_err(|error| error.body())?;
     Ok(Json(PruneAnswer { freed_bytes }))
 }
 
 pub async fn prune(State(server): State<Arc<Server>>) -> Result<Json<PruneAnswer>, Failure> {
-    let in_use = server.engine.images_in_use();
+    let _alone = server.engine.removing.write().await;
+    let in_use = server.engine.in_use();
     let freed_bytes = server.engine.images.prune(&in_use).await.map_err(|error| error.body())?;
     Ok(Json(PruneAnswer { freed_bytes }))
 }
