@@ -92,9 +92,16 @@ pub struct Replica {
     kill: Notify,
 }
 
+struct Running {
+    id: CallId,
+    /// Log events of the call so far.
+    logged: Arc<AtomicU64>,
+    answer: oneshot::Sender<CallEnd>,
+}
+
 #[derive(Default)]
 struct Calls {
-    running: HashMap<u64, (CallId, oneshot::Sender<CallEnd>)>,
+    running: HashMap<u64, Running>,
     /// Nothing can run here any more.
     ended: bool,
 }
@@ -119,8 +126,15 @@ impl Replica {
         replica
     }
 
-    /// Runs one call and returns how it ended. Dropping the future forgets the call; it does not stop it.
-    pub async fn call(&self, id: CallId, control: &str, arguments: &Payload) -> CallEnd {
+    /// Runs one call and returns how it ended; counts its log events meanwhile. Dropping the future forgets the call;
+    /// it does not stop it.
+    pub async fn call(
+        &self,
+        id: CallId,
+        control: &str,
+        arguments: &Payload,
+        logged: Arc<AtomicU64>,
+    ) -> CallEnd {
         let number = self.last_call.fetch_add(1, Ordering::Relaxed) + 1;
         let (answer, end) = oneshot::channel();
         {
@@ -128,7 +142,7 @@ impl Replica {
             if calls.ended {
                 return CallEnd::Refused;
             }
-            calls.running.insert(number, (id, answer));
+            calls.running.insert(number, Running { id, logged, answer });
         }
         let sent = match self.link.get() {
             Some(link) => link.send(Kind::Call, number, control, arguments),
@@ -161,20 +175,20 @@ impl Replica {
         self.control.get().map(|control| control.usage()).unwrap_or_default()
     }
 
-    fn take(&self, number: u64) -> Option<(CallId, oneshot::Sender<CallEnd>)> {
+    fn take(&self, number: u64) -> Option<Running> {
         self.calls.lock().expect("no panic while locked").running.remove(&number)
     }
 
-    /// The call in a frame's header, or the only one that runs when the output does not say.
-    fn call_of(&self, number: u64) -> Option<CallId> {
+    /// The call in a frame's header, or the only one that runs when the output does not say. One more event of it is
+    /// about to be logged.
+    fn logging_call(&self, number: u64) -> Option<CallId> {
         let calls = self.calls.lock().expect("no panic while locked");
-        match calls.running.get(&number) {
-            Some((id, _)) => Some(*id),
-            None if number == 0 && calls.running.len() == 1 => {
-                calls.running.values().next().map(|(id, _)| *id)
-            }
-            None => None,
-        }
+        let running = match calls.running.get(&number) {
+            None if number == 0 && calls.running.len() == 1 => calls.running.values().next(),
+            found => found,
+        }?;
+        running.logged.fetch_add(1, Ordering::Relaxed);
+        Some(running.id)
     }
 
     fn fail_all(&self, error: &ErrorBody) {
@@ -183,8 +197,8 @@ impl Replica {
             calls.ended = true;
             std::mem::take(&mut calls.running)
         };
-        for (_, answer) in running.into_values() {
-            let _ = answer.send(CallEnd::Failed(error.clone()));
+        for call in running.into_values() {
+            let _ = call.answer.send(CallEnd::Failed(error.clone()));
         }
     }
 }
@@ -267,7 +281,7 @@ impl Task {
             time_ms: now_ms(),
             function: self.replica.function.clone(),
             replica: self.replica.id,
-            call: self.replica.call_of(call),
+            call: self.replica.logging_call(call),
             stream: stream.into(),
             text: String::from_utf8_lossy(text).into_owned(),
         }));
@@ -331,12 +345,12 @@ impl Serving<'_> {
             Kind::Result | Kind::Exception => {
                 // What C code printed before the end belongs before the end.
                 self.drain();
-                if let Some((_, answer)) = self.task.replica.take(frame.call) {
+                if let Some(call) = self.task.replica.take(frame.call) {
                     let end = match frame.kind {
                         Kind::Result => CallEnd::Returned(frame.payload),
                         _ => CallEnd::Raised(raised(frame)),
                     };
-                    let _ = answer.send(end);
+                    let _ = call.answer.send(end);
                 }
             }
             // The runner's own words to itself.

@@ -18,6 +18,8 @@ pub const CLIENT_HEADER: &str = "clunk-client";
 pub const CALL_HEADER: &str = "clunk-call";
 /// Header that tells a raised exception from a failure: `exception` or `failure`.
 pub const OUTCOME_HEADER: &str = "clunk-outcome";
+/// Header with the number of a call's log events on its app's event stream.
+pub const LOGS_HEADER: &str = "clunk-logs";
 pub const PICKLE_TYPE: &str = "application/x-python-pickle";
 pub const JSON_TYPE: &str = "application/json";
 pub const NDJSON_TYPE: &str = "application/x-ndjson";

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod endpoints;
 pub mod engine;
 mod guard;
+mod memory;
 mod openapi;
 mod routes;
 pub mod server;

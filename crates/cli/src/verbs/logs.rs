@@ -1,6 +1,6 @@
 //! `clunk logs`
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use crate::api::Client;
 use crate::args::Logs;
 use crate::ui::{self, Output};
 use crate::{home, launch};
+
+/// A server's log is a plain file; this is how often it is looked at.
+const POLL: Duration = Duration::from_millis(200);
 
 pub fn run(args: Logs, output: Output) -> anyhow::Result<ExitCode> {
     if args.server {
@@ -64,15 +67,21 @@ fn server_log(args: &Logs) -> anyhow::Result<ExitCode> {
     for line in &lines[lines.len().saturating_sub(args.tail.unwrap_or(usize::MAX))..] {
         ui::print(line);
     }
-    while args.follow {
+    if args.follow {
+        follow(&mut file)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what is appended, until the reader goes away.
+fn follow(file: &mut std::fs::File) -> anyhow::Result<()> {
+    loop {
         let mut more = String::new();
         file.read_to_string(&mut more)?;
         if more.is_empty() {
-            std::thread::sleep(Duration::from_millis(200));
-            file.seek(SeekFrom::Current(0))?;
+            std::thread::sleep(POLL);
         } else {
             ui::print(more.trim_end());
         }
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -74,7 +74,7 @@ impl Capacity {
 
 fn machine_memory_mib() -> u64 {
     let info = rustix::system::sysinfo();
-    info.totalram as u64 * info.mem_unit as u64 >> 20
+    (info.totalram as u64 * info.mem_unit as u64) >> 20
 }
 
 #[cfg(test)]

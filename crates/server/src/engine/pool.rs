@@ -4,6 +4,7 @@
 //! before the call ended kills the replica, because the user's code may still be running there.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -79,6 +80,8 @@ struct Lease {
 pub struct Finished {
     pub id: CallId,
     pub end: CallEnd,
+    /// Log events it has on the app's event stream.
+    pub logged: u64,
 }
 
 impl Pool {
@@ -98,7 +101,7 @@ impl Pool {
         let mut record = Record::new(self, id);
         let end = self.attempt(&mut record, format, arguments).await;
         record.finish(&end);
-        Finished { id, end }
+        Finished { id, end, logged: record.logged.load(Ordering::Relaxed) }
     }
 
     async fn attempt(
@@ -117,7 +120,9 @@ impl Pool {
             };
             record.started();
             let limit = Duration::from_secs(self.spec.policy.timeout_s);
-            match tokio::time::timeout(limit, lease.call(id, &control, &arguments)).await {
+            match tokio::time::timeout(limit, lease.call(id, &control, &arguments, record.logged.clone()))
+                .await
+            {
                 // It went away before the call reached it: another one will do.
                 Ok(CallEnd::Refused) => {}
                 Ok(end) => return end,
@@ -371,9 +376,15 @@ impl ReplicaOwner for Owner {
 }
 
 impl Lease {
-    async fn call(&mut self, id: CallId, control: &str, arguments: &Payload) -> CallEnd {
+    async fn call(
+        &mut self,
+        id: CallId,
+        control: &str,
+        arguments: &Payload,
+        logged: Arc<AtomicU64>,
+    ) -> CallEnd {
         self.running = true;
-        let end = self.replica.call(id, control, arguments).await;
+        let end = self.replica.call(id, control, arguments, logged).await;
         // After a failure it is ending, and its pool hears of that from its owner.
         self.running = false;
         self.armed = !matches!(end, CallEnd::Failed(_) | CallEnd::Refused);
@@ -405,6 +416,7 @@ impl Drop for Lease {
 struct Record {
     engine: Arc<Engine>,
     call: CallRecord,
+    logged: Arc<AtomicU64>,
 }
 
 impl Record {
@@ -421,7 +433,7 @@ impl Record {
             ended_ms: None,
             error: None,
         };
-        Self { engine: pool.engine.clone(), call }
+        Self { engine: pool.engine.clone(), call, logged: Arc::default() }
     }
 
     fn started(&mut self) {

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clunk_agent::frame::INLINE_MAX;
 use clunk_agent::{CallEnd, Payload, Raised};
-use clunk_core::api::{CALL_HEADER, JSON_TYPE, OUTCOME_HEADER, PICKLE_TYPE};
+use clunk_core::api::{CALL_HEADER, JSON_TYPE, LOGS_HEADER, OUTCOME_HEADER, PICKLE_TYPE};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{CallId, FunctionId};
 use futures_util::{StreamExt, stream};
@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use super::id;
 use crate::answer::{Failure, io_error, not_found};
 use crate::engine::Finished;
+use crate::memory;
 use crate::server::Server;
 
 /// Bytes of arguments, and of a result that is passed on.
@@ -44,7 +45,11 @@ pub async fn call(
         server.engine.function(function).ok_or_else(|| not_found(format_args!("running function {text}")))?;
     let format = format(&headers)?;
     let arguments = read_arguments(&server.temporary, &headers, body).await?;
+    let large = matches!(arguments, Payload::File { .. });
     let finished = pool.call(CallId::fresh(), format, arguments).await;
+    if large || matches!(finished.end, CallEnd::Returned(Payload::File { .. })) {
+        memory::give_back_soon();
+    }
     Ok(answer(finished, format))
 }
 
@@ -136,6 +141,7 @@ fn answer(finished: Finished, format: &'static str) -> Response {
     };
     let id = finished.id.to_string().parse().expect("an id is a valid header");
     response.headers_mut().insert(CALL_HEADER, id);
+    response.headers_mut().insert(LOGS_HEADER, finished.logged.into());
     response
 }
 

@@ -51,6 +51,10 @@ def dispatch(arguments):
 
         print(f"clunk {clunk.__version__}")
         return DONE
+    if command == "prepare":
+        from .prepare import prepare
+
+        return prepare(rest)
     if command != "run":
         return hand_over(arguments)
     from .run import run

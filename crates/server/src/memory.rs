@@ -1,0 +1,33 @@
+//! Gives memory back to the system after large payloads: the allocator keeps what it once had, and an idle server must
+//! be small.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Large payloads often come one after the other; the last one of a burst gives back for all.
+const QUIET: Duration = Duration::from_secs(1);
+
+static PLANNED: AtomicBool = AtomicBool::new(false);
+
+/// Plans a trim, unless one is planned.
+pub fn give_back_soon() {
+    if PLANNED.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    tokio::spawn(async {
+        tokio::time::sleep(QUIET).await;
+        PLANNED.store(false, Ordering::Release);
+        let _ = tokio::task::spawn_blocking(trim).await;
+    });
+}
+
+#[cfg(target_env = "gnu")]
+fn trim() {
+    // SAFETY: malloc_trim may be called at any time from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
