@@ -1,5 +1,6 @@
 //! The first step: which base a recipe means now, and its layers.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use clunk_core::recipe::Base;
@@ -29,6 +30,8 @@ pub(crate) struct BaseRecord {
     /// Counted up by a forced build, so that all steps above are built again too.
     pub generation: u64,
     pub checked_ms: u64,
+    /// Stays while an image uses it; what we made ourselves stays in any case.
+    pub foreign: bool,
 }
 
 #[derive(Default)]
@@ -67,11 +70,20 @@ impl Bases {
         Ok((now_ms() < record.checked_ms + fresh_ms).then_some(record.chain))
     }
 
-    /// Layers of bases, which stay when images are pruned: the next build wants them.
-    pub fn layers(&self, context: &Context) -> Vec<LayerRef> {
+    /// Forgets registry images that no image of ours uses; returns the layers of all other bases, which stay when
+    /// images are pruned: the next build wants them.
+    pub fn prune(&self, context: &Context, used: &HashSet<LayerRef>) -> Vec<LayerRef> {
         let Ok(folder) = std::fs::read_dir(context.layers.state().join("bases")) else { return Vec::new() };
-        let records = folder.flatten().filter_map(|entry| read_json::<BaseRecord>(&entry.path()).ok());
-        records.flat_map(|record| record.chain.stack).collect()
+        let mut kept = Vec::new();
+        for path in folder.flatten().map(|entry| entry.path()) {
+            let Ok(record) = read_json::<BaseRecord>(&path) else { continue };
+            if record.foreign && !record.chain.stack.iter().any(|layer| used.contains(layer)) {
+                let _ = std::fs::remove_file(&path);
+            } else {
+                kept.extend(record.chain.stack);
+            }
+        }
+        kept
     }
 }
 
@@ -115,7 +127,8 @@ async fn make(
         (Err(error), _) => return Err(error),
     };
     let chain = Chain { key: Digest::of_json(&(key, version, generation)), stack, config };
-    let record = BaseRecord { chain: chain.clone(), version, generation, checked_ms: now_ms() };
+    let foreign = matches!(base, Base::Registry { .. });
+    let record = BaseRecord { chain: chain.clone(), version, generation, checked_ms: now_ms(), foreign };
     write_json(&context.layers.state().join("bases").join(format!("{key}.json")), &record)?;
     Ok(chain)
 }

@@ -40,3 +40,28 @@ impl BuildEvent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ImageError;
+
+    #[test]
+    fn events_read_as_the_api_says() {
+        let step = BuildEvent::Step { index: 1, total: 4, title: "apt_install git".into(), cached: false };
+        let text = r#"{"type":"step","index":1,"total":4,"title":"apt_install git","cached":false}"#;
+        assert_eq!(serde_json::to_string(&step).unwrap(), text);
+        assert_eq!(serde_json::from_str::<BuildEvent>(text).unwrap(), step);
+        let error = BuildError {
+            image: ImageId::of(clunk_core::Digest::of("x")),
+            step: Some(2),
+            title: Some("run_commands false".into()),
+            tail: vec!["no".into()],
+            partial: None,
+            cause: ImageError::Canceled,
+        };
+        let value = serde_json::to_value(BuildEvent::error(&error)).unwrap();
+        assert_eq!(value["error"]["code"], "build-canceled");
+        assert_eq!((&value["step"], &value["tail"][0]), (&2.into(), &"no".into()));
+    }
+}

@@ -39,7 +39,7 @@ pub(crate) fn split_pem(bundle: &[u8]) -> Vec<Vec<u8>> {
     let begin = |piece: &str| piece.find("-----BEGIN CERTIFICATE-----");
     text.split_inclusive(END)
         .filter(|piece| piece.ends_with(END))
-        .filter_map(|piece| Some(piece[begin(piece)?..].as_bytes().to_vec()))
+        .filter_map(|piece| Some(piece.as_bytes()[begin(piece)?..].to_vec()))
         .collect()
 }
 

@@ -41,7 +41,8 @@ impl Log {
     }
 
     pub fn line(&self, text: &str) {
-        let end = text.floor_char_boundary(MAX_LINE_BYTES);
+        let cut = text.len().min(MAX_LINE_BYTES);
+        let end = (0..=cut).rfind(|&end| text.is_char_boundary(end)).unwrap_or(0);
         let mut lines = self.0.lines.lock().expect("no panic while held");
         lines.kept.push_back(text[..end].into());
         if lines.kept.len() > KEPT_LINES {

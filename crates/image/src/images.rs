@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::fetch::Http;
 use crate::flight::Flights;
 use crate::image::{Chain, LayerRef};
-use crate::layer::{Layers, now_ms, read_json};
+use crate::layer::{Layers, now_ms, read_json, remove_leftovers};
 use crate::{
     BlobSource, BuildEvent, BuiltImage, HostSettings, ImageError, ImageSummary, LayerSize, PartialImage,
     Python, trees,
@@ -26,6 +26,9 @@ use crate::{
 
 /// Downloads not used for this long are removed by `prune`.
 const KEEP_DOWNLOADS_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// uv's cache is thrown away by `prune` when it has grown beyond this; below it is worth more than its room.
+const KEEP_UV_BYTES: u64 = 10 << 30;
 
 /// What the crate needs of its surroundings.
 pub struct ImagesConfig {
@@ -178,10 +181,19 @@ impl Images {
         self.forget(&gone)?;
         let freed = self.sweep_layers(in_use).await?;
         let context = self.0.context.clone();
+        // Steps that go on have these folders mounted.
+        let idle = self.0.building.lock().expect("no panic while held").is_empty();
         let downloads = crate::fetch::blocking(move |_| {
+            let before_ms = now_ms().saturating_sub(KEEP_DOWNLOADS_MS);
             let mut freed = 0;
-            for name in ["debs", "lists"] {
-                freed += remove_old(&context.cache(name)?, now_ms().saturating_sub(KEEP_DOWNLOADS_MS));
+            for folder in std::fs::read_dir(context.cache("")?).into_iter().flatten().flatten() {
+                let name = folder.file_name().to_string_lossy().into_owned();
+                match name.as_str() {
+                    "debs" | "lists" => freed += remove_old(&folder.path(), before_ms),
+                    "uv" if idle => freed += remove_large(&folder.path(), KEEP_UV_BYTES),
+                    name if idle && name.starts_with("apt-") => freed += remove_large(&folder.path(), 0),
+                    _ => {}
+                }
             }
             Ok(freed)
         });
@@ -223,7 +235,7 @@ impl Images {
     async fn sweep_layers(&self, in_use: &InUse) -> Result<u64, ImageError> {
         let mut wanted: HashSet<LayerRef> =
             self.0.records().values().flat_map(|record| record.chain.stack.clone()).collect();
-        wanted.extend(self.0.bases.layers(&self.0.context));
+        wanted.extend(self.0.bases.prune(&self.0.context, &wanted));
         wanted.extend(in_use.trees.iter().map(|tree| LayerRef::Tree(*tree)));
         // What a build that goes on has just made may not be written down anywhere yet.
         let oldest_build_ms = self.0.building.lock().expect("no panic while held").iter().min().copied();
@@ -241,6 +253,9 @@ impl Images {
     fn load_all(&self) -> Result<(), ImageError> {
         let runner = self.0.runner_digest()?;
         let mut built = self.0.built.write().expect("no panic while held");
+        for id in self.0.all_ids() {
+            remove_leftovers(&self.0.home(id))?;
+        }
         for (id, record) in self.0.records() {
             let whole = record.chain.stack.iter().all(|layer| self.0.context.layers.exists(layer));
             // A runner of another release is compiled again by the next build, which finds every layer.
@@ -331,6 +346,15 @@ fn count_users(records: &HashMap<ImageId, ImageRecord>) -> HashMap<LayerRef, usi
         }
     }
     users
+}
+
+/// Removes a folder's content when there is too much of it; says how many bytes that freed.
+fn remove_large(folder: &std::path::Path, limit: u64) -> u64 {
+    let Ok((bytes, _)) = crate::layer::measure(folder) else { return 0 };
+    if bytes <= limit || std::fs::remove_dir_all(folder).is_err() {
+        return 0;
+    }
+    bytes
 }
 
 /// Removes files last changed before a time; says how many bytes they had.

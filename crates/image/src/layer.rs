@@ -18,6 +18,9 @@ use crate::image::LayerRef;
 /// Beginning of names of unfinished work, removed when the folder is opened next.
 const TEMPORARY: &str = ".tmp-";
 
+/// Name of the mark that a layer is on the disk.
+const SETTLED: &str = "settled";
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct LayerMeta {
     pub title: String,
@@ -25,6 +28,8 @@ pub(crate) struct LayerMeta {
     pub size_bytes: u64,
     pub files: u64,
     pub created_ms: u64,
+    /// Of the machine when the layer was made.
+    pub boot: String,
 }
 
 /// The layer folders and who uses them now.
@@ -32,6 +37,14 @@ pub(crate) struct Layers {
     state: PathBuf,
     pub ids: Ids,
     pins: Mutex<HashMap<LayerRef, usize>>,
+    /// Layers that are not known to be on the disk, only in the kernel's memory.
+    unsettled: Mutex<Unsettled>,
+}
+
+#[derive(Default)]
+struct Unsettled {
+    homes: Vec<PathBuf>,
+    writing: bool,
 }
 
 /// Keeps a layer from being pruned.
@@ -54,7 +67,9 @@ impl Layers {
             let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
             remove_leftovers(&folder)?;
         }
-        Ok(Arc::new(Self { state: state.into(), ids, pins: Mutex::default() }))
+        let layers = Self { state: state.into(), ids, pins: Mutex::default(), unsettled: Mutex::default() };
+        layers.remove_unsettled()?;
+        Ok(Arc::new(layers))
     }
 
     pub fn state(&self) -> &Path {
@@ -104,16 +119,22 @@ impl Layers {
     }
 
     /// Makes what the scratch folder holds the layer; blocks. Another one that came first wins.
-    pub fn commit(&self, scratch: &Scratch, layer: LayerRef, title: &str) -> Result<LayerMeta, ImageError> {
+    pub fn commit(
+        self: &Arc<Self>,
+        scratch: &Scratch,
+        layer: LayerRef,
+        title: &str,
+    ) -> Result<LayerMeta, ImageError> {
         let failed = |error| ImageError::io("finish layer", &scratch.path, error);
         for leftover in ["work", "mounts"] {
-            match fs::remove_dir_all(scratch.path.join(leftover)) {
+            match remove_all(&scratch.path.join(leftover)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
         }
         let (size_bytes, files) = measure(&scratch.fs()).map_err(failed)?;
-        let meta = LayerMeta { title: title.into(), size_bytes, files, created_ms: now_ms() };
+        let meta =
+            LayerMeta { title: title.into(), size_bytes, files, created_ms: now_ms(), boot: boot_id() };
         write_json(&scratch.path.join("layer.json"), &meta)?;
         let home = self.home(&layer);
         match fs::rename(&scratch.path, &home) {
@@ -122,7 +143,57 @@ impl Layers {
             Err(error) => return Err(failed(error)),
         }
         sync_folder(home.parent().expect("a layer has a parent folder"));
+        self.settle(home);
         Ok(meta)
+    }
+
+    /// Writes the layer's files to the disk behind the builder's back and marks it then. Waiting for the disk would
+    /// double the time of small steps; a layer without the mark is thrown away after the machine went down.
+    fn settle(self: &Arc<Self>, home: PathBuf) {
+        let mut unsettled = self.unsettled.lock().expect("no panic while held");
+        unsettled.homes.push(home);
+        if std::mem::replace(&mut unsettled.writing, true) {
+            return;
+        }
+        let layers = self.clone();
+        std::thread::spawn(move || {
+            loop {
+                let homes = {
+                    let mut unsettled = layers.unsettled.lock().expect("no panic while held");
+                    let homes = std::mem::take(&mut unsettled.homes);
+                    unsettled.writing = !homes.is_empty();
+                    homes
+                };
+                if homes.is_empty() {
+                    return;
+                }
+                let written = fs::File::open(&layers.state).map(|state| rustix::fs::syncfs(&state));
+                if matches!(written, Ok(Ok(()))) {
+                    // A layer that was pruned meanwhile needs no mark.
+                    homes.iter().for_each(|home| drop(fs::File::create(home.join(SETTLED))));
+                }
+            }
+        });
+    }
+
+    /// Removes layers of which the machine may have lost a part when it went down.
+    fn remove_unsettled(&self) -> Result<(), ImageError> {
+        let boot = boot_id();
+        for folder in ["layers", "trees"] {
+            let folder = self.state.join(folder);
+            let entries =
+                fs::read_dir(&folder).map_err(|error| ImageError::io("read folder", &folder, error))?;
+            for home in
+                entries.flatten().map(|entry| entry.path()).filter(|home| !home.join(SETTLED).exists())
+            {
+                let same =
+                    read_json::<LayerMeta>(&home.join("layer.json")).is_ok_and(|meta| meta.boot == boot);
+                if !same {
+                    fs::remove_dir_all(&home).map_err(|error| ImageError::io("remove", &home, error))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Removes layers that are not wanted and not in use; says how many bytes that freed.
@@ -149,8 +220,13 @@ impl Layers {
                 let trash = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
                 fs::rename(entry.path(), &trash).map_err(|error| ImageError::io("remove", &trash, error))?;
                 drop(pins);
-                fs::remove_dir_all(&trash).map_err(|error| ImageError::io("remove", &trash, error))?;
-                freed += size;
+                // Out of the way in any case; without root some files may only go later.
+                match remove_all(&trash) {
+                    Ok(()) => freed += size,
+                    Err(error) => {
+                        tracing::warn!(path = %trash.display(), %error, "could not remove a layer");
+                    }
+                }
             }
         }
         Ok(freed)
@@ -205,17 +281,42 @@ impl Drop for Scratch {
     }
 }
 
-fn remove_leftovers(folder: &Path) -> Result<(), ImageError> {
+/// Removes unfinished work of a process that was killed. What cannot be removed harms nobody and stays.
+pub(crate) fn remove_leftovers(folder: &Path) -> Result<(), ImageError> {
     let failed = |error| ImageError::io("clean", folder, error);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            let is_folder = entry.file_type().map_err(failed)?.is_dir();
-            if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) }
-                .map_err(failed)?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
+            && let Err(error) = remove_all(&entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "could not remove a temporary folder");
         }
     }
     Ok(())
+}
+
+/// Removes a file or folder. Without root, folders of ours that nobody may enter, such as overlayfs' working folder,
+/// are opened first; those of other users of a container stay.
+fn remove_all(path: &Path) -> io::Result<()> {
+    let is_folder = path.symlink_metadata()?.is_dir();
+    let remove = || if is_folder { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match remove() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_folders(path);
+            remove()
+        }
+        other => other,
+    }
+}
+
+fn open_folders(folder: &Path) {
+    // Not ours, then: the removal that follows says so.
+    let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_folders(&entry.path());
+        }
+    }
 }
 
 /// Bytes on disk and number of files; a file with several names counts once.
@@ -224,7 +325,12 @@ pub(crate) fn measure(folder: &Path) -> io::Result<(u64, u64)> {
     let mut seen = std::collections::HashSet::new();
     let mut todo = vec![folder.to_path_buf()];
     while let Some(folder) = todo.pop() {
-        for entry in fs::read_dir(&folder)? {
+        let entries = match fs::read_dir(&folder) {
+            // Without root a folder of another user of the container; little is in such.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => continue,
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             let meta = entry.metadata()?;
             files += 1;
@@ -242,6 +348,11 @@ pub(crate) fn measure(folder: &Path) -> io::Result<(u64, u64)> {
 pub(crate) fn now_ms() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.as_millis() as u64
+}
+
+/// Changes whenever the machine starts.
+fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().into()
 }
 
 /// A name nobody else uses, not a secret.

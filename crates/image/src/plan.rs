@@ -59,7 +59,7 @@ pub(crate) fn plan(steps: &[Step]) -> Result<Vec<Planned>, ImageError> {
             Step::Cmd { args } => Work::Config(Change::Cmd(args.clone())),
             Step::Dockerfile { lines, context } => {
                 for (at, instruction) in dockerfile::parse(lines)?.into_iter().enumerate() {
-                    let title = instruction.text.clone();
+                    let title = shorten(&instruction.text);
                     let key = Digest::of_json(&("dockerfile", &instruction.text));
                     let work = Work::Docker { instruction, context: *context, first: at == 0 };
                     planned.push(Planned { title, key, work });
@@ -67,9 +67,19 @@ pub(crate) fn plan(steps: &[Step]) -> Result<Vec<Planned>, ImageError> {
                 continue;
             }
         };
-        planned.push(Planned { title: step.title(), key: step.key(), work });
+        planned.push(Planned { title: shorten(&step.title()), key: step.key(), work });
     }
     Ok(planned)
+}
+
+/// One line that fits into a terminal and a log.
+fn shorten(title: &str) -> String {
+    const SHOWN: usize = 160;
+    let line = title.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 impl Chain {

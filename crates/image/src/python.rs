@@ -72,7 +72,8 @@ pub(crate) async fn prepare(
         let place = home.join("runner");
         let swap = || -> io::Result<()> {
             if place.exists() {
-                fs::rename(&place, home.join(format!(".old-{}", random_name())))?;
+                // Containers may have it mounted: it goes when the folder is opened next.
+                fs::rename(&place, home.join(format!(".tmp-{}", random_name())))?;
             }
             fs::rename(&copy, &place)
         };

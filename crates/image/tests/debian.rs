@@ -29,6 +29,19 @@ fn docker(lines: &[&str], context: Option<Digest>) -> Step {
     Step::Dockerfile { lines: lines.iter().map(|line| line.to_string()).collect(), context }
 }
 
+/// Lets another state folder have the packages that the shared one has fetched.
+fn link_downloads(state: &std::path::Path) {
+    for name in ["debs", "lists"] {
+        let folder = state.join("cache").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for entry in
+            std::fs::read_dir(shared_state().join("cache").join(name)).into_iter().flatten().flatten()
+        {
+            let _ = std::fs::hard_link(entry.path(), folder.join(entry.file_name()));
+        }
+    }
+}
+
 /// A file of the topmost layer.
 fn top(image: &BuiltImage, path: &str) -> PathBuf {
     image.layers[0].join(path)
@@ -47,7 +60,7 @@ fn the_base_is_small_has_python_and_pip_and_bytecode() {
         assert_eq!(std::fs::read_link(root.join("bin")).unwrap(), PathBuf::from("usr/bin"));
         let runner = image.runner_dir.as_ref().unwrap();
         assert!(runner.join("__pycache__/run_function.cpython-313.pyc").is_file());
-        let check = "test -z \"$(dpkg --audit)\" && pip --version && python -c 'import ssl, sqlite3, zoneinfo' && date +%Z | grep UTC";
+        let check = "test -z \"$(dpkg --audit)\" && pip --version && python -m venv /tmp/v && python -c 'import ssl, sqlite3, zoneinfo' && date +%Z | grep UTC";
         let (checked, heard) = build(&world.images, slim(vec![run(&[check])])).await;
         assert!(checked.is_ok(), "{}", heard.logs());
     });
@@ -66,10 +79,11 @@ fn a_python_that_debian_lacks_is_refused_with_the_choice() {
 #[test]
 fn python_packages_install_once_and_nothing_of_the_build_stays() {
     in_world(|world| async {
-        let steps = vec![pip(&["six"]), run(&["python -c 'import six; print(six.__file__)'"])];
+        let say = format!("python -c 'import six; print(six.__file__)' # {}", unique());
+        let steps = vec![pip(&["six"]), run(&[&say])];
         let (image, heard) = build(&world.images, slim(steps.clone())).await;
         let image = image.unwrap();
-        assert!(heard.cached()[1] || heard.logs().contains("dist-packages/six.py"), "{}", heard.logs());
+        assert!(heard.logs().contains("dist-packages/six.py"), "{}", heard.logs());
         assert!(image.layers[1].join("usr/local/lib/python3.13/dist-packages/six.py").is_file());
         assert!(image.layers[1].join("usr/local/lib/python3.13/dist-packages/__pycache__").is_dir());
         for layer in &image.layers {
@@ -185,7 +199,7 @@ fn a_build_nobody_waits_for_ends_and_leaves_nothing() {
         let (sender, mut events) = tokio::sync::mpsc::channel(64);
         let images = world.images.clone();
         let task = tokio::spawn(async move { images.build(recipe, false, sender).await });
-        let begins = format!("{word}");
+        let begins = word.clone();
         while let Some(event) = events.recv().await {
             if matches!(&event, BuildEvent::Log { text } if *text == begins) {
                 break;
@@ -339,6 +353,45 @@ fn a_missing_file_of_the_context_is_named() {
 }
 
 #[test]
+fn a_full_disk_is_named_and_nothing_is_left() {
+    in_world(|world| async {
+        // A small disk of its own, with what the base needs fetched already.
+        let folder = tempfile::tempdir_in(shared_state()).unwrap();
+        let mount = |options: &[&str]| {
+            let done = std::process::Command::new("mount").args(options).arg(folder.path()).status().unwrap();
+            assert!(done.success());
+        };
+        mount(&["-t", "tmpfs", "-o", "size=60m,mode=755", "tmpfs"]);
+        let images = open(folder.path(), world.files.clone()).await;
+        let body = build(&images, slim(vec![])).await.0.unwrap_err().body();
+        let temporary = || {
+            let layers = std::fs::read_dir(folder.path().join("layers")).unwrap();
+            layers.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(".tmp-"))
+        };
+        eventually("the end of the temporary files", || !temporary()).await;
+        drop(images);
+        let done = std::process::Command::new("umount").arg("-l").arg(folder.path()).status().unwrap();
+        assert!(done.success());
+        assert_eq!(body.code, ErrorCode::DiskFull, "{body:?}");
+        assert!(body.hint.unwrap().contains("prune"));
+    });
+}
+
+#[test]
+fn a_step_that_eats_its_memory_is_told_so() {
+    in_world(|world| async {
+        let eat = format!("python -c 'x = b\"x\" * (2 << 30)' # {}", unique());
+        let (result, heard) = build(&world.images, slim(vec![run(&[&eat])])).await;
+        // The stand-in sets no limits.
+        if std::env::var("CLUNK_TEST_RUNTIME").is_err() {
+            let body = result.unwrap_err().body();
+            assert_eq!(body.code, ErrorCode::OutOfMemory, "{body:?} {}", heard.logs());
+            assert!(body.message.contains("1024 MiB"), "{body:?}");
+        }
+    });
+}
+
+#[test]
 fn images_survive_a_new_process_and_pruning_keeps_what_is_in_use() {
     if let Some(reason) = unable() {
         eprintln!("skipped: {reason}");
@@ -350,6 +403,7 @@ fn images_survive_a_new_process_and_pruning_keeps_what_is_in_use() {
     let threads = tokio::runtime::Runtime::new().unwrap();
     threads.block_on(async {
         let files = Files::new();
+        link_downloads(state.path());
         let steps = |text: &str| {
             let tree = files.tree(&[("/data/file", text)]);
             Recipe { base: Base::DebianSlim { python: None }, steps: vec![Step::AddTree { tree }] }

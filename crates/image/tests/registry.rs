@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clunk_core::ErrorCode;
-use clunk_core::recipe::{Base, Recipe, RegistryCredentials, Step};
+use clunk_core::recipe::{Base, PipInstall, Recipe, RegistryCredentials, Step};
 use oci_client::client::{ClientConfig, ClientProtocol, Config, ImageLayer};
 use oci_client::manifest::{ImageIndexEntry, OciImageIndex, OciImageManifest, OciManifest, Platform};
 use oci_client::secrets::RegistryAuth;
@@ -81,7 +81,7 @@ impl Registry {
         let client = client();
         let config = serde_json::json!({
             "architecture": architecture(), "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
-            "config": {"Env": ["PATH=/bin", "GREETING=hi"], "WorkingDir": "/srv", "Entrypoint": ["/bin/registry"], "Cmd": ["--version"], "User": "7:8"},
+            "config": {"Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "GREETING=hi"], "WorkingDir": "/srv", "Entrypoint": ["/bin/registry"], "Cmd": ["--version"], "User": "7:8"},
         });
         let config = Config::oci_v1(serde_json::to_vec(&config).unwrap(), None);
         let auth = RegistryAuth::Basic(USER.into(), PASSWORD.into());
@@ -200,6 +200,34 @@ fn layers_of_both_kinds_become_an_overlay_and_programs_run_in_it() {
         let other = build(&world.images, from(registry.name("test/other:1"), None, vec![])).await.0.unwrap();
         let third = build(&world.images, from(registry.name("test/third:1"), None, vec![])).await.0.unwrap();
         assert_eq!(other.layers[1], third.layers[0]);
+    });
+}
+
+#[test]
+fn an_image_with_python_takes_every_kind_of_step() {
+    in_world(|world| async {
+        let Some(registry) = Registry::start(false).await else { return };
+        // The nearest image with Python is our own base.
+        let base = Recipe { base: Base::DebianSlim { python: None }, steps: vec![] };
+        let base = build(&world.images, base).await.0.unwrap();
+        let mut tar = Command::new("tar");
+        tar.args(["-c", "-z", "--owner=0", "--group=0", "-C"])
+            .arg(&base.layers[0])
+            .arg(".")
+            .env("GZIP", "-1");
+        let layer = ImageLayer::oci_v1_gzip(tar.output().unwrap().stdout, None);
+        registry.push("python:3", vec![layer]).await;
+        let steps = vec![
+            Step::PipInstall(PipInstall { packages: vec!["idna".into()], ..PipInstall::default() }),
+            Step::AptInstall { packages: vec!["tree".into()] },
+            Step::RunCommands {
+                commands: vec!["tree --version && python -c 'import idna' && pip --version".into()],
+            },
+        ];
+        let (image, heard) = build(&world.images, from(registry.name("python:3"), None, steps)).await;
+        let image = image.unwrap_or_else(|error| panic!("{error}\n{}", heard.logs()));
+        assert!(image.python.as_ref().unwrap().version.starts_with("3.13."));
+        assert!(image.runner_dir.as_ref().unwrap().join("__pycache__").is_dir());
     });
 }
 

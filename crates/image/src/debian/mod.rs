@@ -34,7 +34,7 @@ const SUITES: &[Suite] = &[
 
 /// What every base has beside the essential packages.
 const PACKAGES: &[&str] =
-    &["apt", "ca-certificates", "python3", "python3-pip", "python-is-python3", "tzdata"];
+    &["apt", "ca-certificates", "python3", "python3-pip", "python3-venv", "python-is-python3", "tzdata"];
 
 impl Suite {
     /// The release with this Python; the newest stable one when none is asked for.

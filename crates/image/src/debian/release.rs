@@ -164,7 +164,7 @@ impl Verifier {
             let said = output(command).await?;
             // The file may carry signatures of keys we do not know beside those that count.
             let has = |word: &str| said.lines().any(|line| line.starts_with(&format!("[GNUPG:] {word} ")));
-            if !has("VALIDSIG") || has("BADSIG") {
+            if !has("GOODSIG") || !has("VALIDSIG") || has("BADSIG") {
                 return Err(unsigned(&url, &said));
             }
             return std::fs::read_to_string(&plain)

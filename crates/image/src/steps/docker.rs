@@ -43,19 +43,14 @@ pub(crate) async fn line(
             return run::program(inner, chain, key, argv, env.collect(), title, progress).await;
         }
         Kind::Copy(copy) => {
-            let expanded = Copy {
-                sources: copy.sources.iter().map(|word| expand_here(word, chain, progress)).collect(),
-                target: expand_here(&copy.target, chain, progress),
-                owner: copy.owner.map(|word| expand_here(&word, chain, progress)),
-                mode: copy.mode,
-            };
             let context = context.ok_or_else(|| {
                 refuse("there are no files to copy".into(), "give the build a context folder")
             })?;
             let tree = inner.context.blobs.tree(context).await.ok_or(ImageError::TreeMissing(context))?;
             let stack = Stack::new(inner.context.paths(&chain.stack));
+            let copy = expand_copy(copy, chain, progress);
             let (chosen, placed) =
-                place(&expanded, &tree, chain, &stack).map_err(|(what, hint)| refuse(what, hint))?;
+                place(&copy, &tree, chain, &stack).map_err(|(what, hint)| refuse(what, hint))?;
             key = chain.next_key(step, Some(Digest::of_json(&chosen)));
             return files::place(inner, chain, key, placed, title, progress).await;
         }
@@ -100,6 +95,16 @@ pub(crate) async fn line(
 fn expand_here(text: &str, chain: &Chain, progress: &Progress<'_>) -> String {
     // ENV wins over ARG, as Docker has it.
     expand(text, &|name| chain.config.env.get(name).or_else(|| progress.args.get(name)).cloned())
+}
+
+fn expand_copy(copy: Copy, chain: &Chain, progress: &Progress<'_>) -> Copy {
+    let expand = |word: &String| expand_here(word, chain, progress);
+    Copy {
+        sources: copy.sources.iter().map(expand).collect(),
+        target: expand(&copy.target),
+        owner: copy.owner.as_ref().map(expand),
+        mode: copy.mode,
+    }
 }
 
 fn words(form: Form, shell: &[String]) -> Vec<String> {

@@ -246,6 +246,9 @@ pub fn runtime() -> Arc<dyn Runtime> {
     Arc::new(clunk_runtime::NativeRuntime::new(clunk_runtime::NativeConfig::new(folder, helper)))
 }
 
+/// Of every build container in the tests.
+pub const BUILD_MEMORY: u64 = 1 << 30;
+
 pub async fn open_with(state: &Path, files: Arc<Files>, runtime: Arc<dyn Runtime>) -> Images {
     let config = ImagesConfig {
         state_dir: state.into(),
@@ -254,7 +257,7 @@ pub async fn open_with(state: &Path, files: Arc<Files>, runtime: Arc<dyn Runtime
         host: HostSettings::from_host(),
         runner_dir: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runner")),
         source_root: "/root".into(),
-        limits: Limits::default(),
+        limits: Limits { memory_bytes: Some(BUILD_MEMORY), ..Limits::default() },
     };
     Images::open(config).await.unwrap()
 }
@@ -319,7 +322,7 @@ pub struct World {
 static WORLD: std::sync::LazyLock<World> = std::sync::LazyLock::new(|| {
     let state = shared_state();
     let lock = std::fs::File::create(state.join("test.lock")).unwrap();
-    lock.lock().unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let files = Files::new();
     let images = threads.block_on(open(&state, files.clone()));
