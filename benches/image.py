@@ -40,7 +40,9 @@ def run(clunk, path, answer):
 
 
 def measure(clunk, folder, report, rounds):
-    path = folder / "app.py"
+    # A folder of its own: the whole project travels, and the state folder must not.
+    path = folder / "project" / "app.py"
+    path.parent.mkdir()
     write_app(path, "", 1)
     first, _ = run(clunk, path, 1)
     report.add("first clunk run, debian_slim built", first, "s", 60)
