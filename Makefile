@@ -39,13 +39,13 @@ check: ## what CI runs first: format, lints, tidy, API drift
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	cargo test --quiet --package clunk-tidy
-	cargo test --quiet --package clunk-server openapi
+	cargo test --quiet --package clunk-server --test api openapi
 
 fmt: ## format the Rust code
 	cargo fmt --all
 
 openapi: ## write docs/openapi.json anew from the table of endpoints
-	UPDATE_OPENAPI=1 cargo test --quiet --package clunk-server openapi
+	UPDATE=1 cargo test --quiet --package clunk-server --test api openapi
 
 bench: build ## measure what SPEC.md promises (BENCH=--quick for a short run)
 	@python3 benches/all.py --clunk $(CLUNK) $(BENCH)

@@ -114,9 +114,8 @@ def project(tmp_path):
 
     def write(**files):
         for name, content in files.items():
-            path = tmp_path / name.replace("__", "/").replace("_dot_", ".")
-            if not path.suffix:
-                path = path.with_suffix(".py")
+            name = name.replace("__", "/").replace("_dot_", ".")
+            path = tmp_path / (name if "." in name else name + ".py")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(content))
         return tmp_path
@@ -124,36 +123,52 @@ def project(tmp_path):
     return write
 
 
+def instance(home):
+    """Marks the cgroups and interfaces of one state folder: five hex digits, FNV-1a of the path."""
+    number = 0xCBF29CE484222325
+    for byte in str(home.path).encode():
+        number = ((number ^ byte) * 0x100000001B3) % (1 << 64)
+    return f"{number & 0xFFFFF:05x}"
+
+
+def cgroups(home):
+    """The runtime's groups of this state folder, all hierarchies: one for each container and each spare."""
+    mark = f"clunk_{instance(home)}/"
+    return [path for path, _, _ in os.walk("/sys/fs/cgroup") if mark in path + "/" and not path.endswith(mark[:-1])]
+
+
+def interfaces(home):
+    """The host's ends of the network of containers and spares."""
+    return [name for name in os.listdir("/sys/class/net") if name.startswith(f"ck{instance(home)}-")]
+
+
 def container_processes(home):
-    """Processes that run in a container of this state folder: their root is an overlay of it."""
+    """Programs of containers: processes in a group of this state folder that run Python of an image."""
+    mark = f"clunk_{instance(home)}/"
     found = []
     for folder in pathlib.Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                root = (folder / "mountinfo").read_text().splitlines()
+                inside = mark in (folder / "cgroup").read_text()
+                if inside and b"clunk_runner" in (folder / "cmdline").read_bytes():
+                    found.append(int(folder.name))
             except OSError:
                 continue
-            if any(f"{home.path}/containers/" in line and line.split()[4] == "/" for line in root):
-                found.append(int(folder.name))
     return found
 
 
 def leftovers(home):
-    """What a container leaves on a host when something goes wrong, counted."""
-    # A state folder's cgroups and interfaces carry its hash; without it all of ours are counted.
-    cgroups = [path for path, _, _ in os.walk("/sys/fs/cgroup") if "clunk" in path and "/ct-" in path]
+    """What containers leave on a host when something goes wrong, counted. Spares that wait for the next container
+    are part of it: compare with an idle server, or with none."""
     containers = home.path / "containers"
     mounts = [line for line in pathlib.Path("/proc/self/mounts").read_text().splitlines() if str(home.path) in line]
     return {
         "processes": len(container_processes(home)),
         "mounts": len(mounts),
-        "cgroups": len(cgroups),
+        "cgroups": len(cgroups(home)),
+        "interfaces": len(interfaces(home)),
         "scratch": len(list(containers.iterdir())) if containers.exists() else 0,
     }
-
-
-def interfaces():
-    return sorted(path.name for path in pathlib.Path("/sys/class/net").iterdir())
 
 
 def kill_server(home):

@@ -56,7 +56,7 @@ def test_an_argument_without_a_pickle_is_named(home, project):
         def main(): f.remote(1, callback=lambda: 1)
     """)
     done = home.run("run", "app.py", cwd=folder)
-    assert done.returncode == 1 and "callback" in done.stderr and "SerializationError" in done.stderr
+    assert done.returncode == 1 and "callback" in done.stderr
 
 
 def test_an_import_that_fails_in_the_container_is_the_users(home, project):
@@ -99,8 +99,8 @@ def test_what_can_never_be_placed_is_refused_at_once(home, project):
     folder = project(app="""
         import clunk
         app = clunk.App()
-        @app.function(memory=100_000_000)
+        @app.function(memory=60_000_000)
         def f(): return 1
     """)
     done = home.run("run", "app.py", cwd=folder)
-    assert done.returncode != 0 and "MiB" in done.stderr and "100000000" in done.stderr
+    assert done.returncode != 0 and "MiB" in done.stderr and "60000000" in done.stderr

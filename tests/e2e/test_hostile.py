@@ -4,7 +4,6 @@ import json
 
 PROBE = """
 import os
-import subprocess
 import clunk
 app = clunk.App("probe")
 
@@ -16,7 +15,8 @@ def attempt(action):
 
 @app.function(memory=(64, 256))
 def look(host_home: str, url: str):
-    import socket, urllib.request
+    import ctypes, socket
+    libc = ctypes.CDLL(None, use_errno=True)
     host, port = url.rsplit("/", 1)[1].split(":")
     gateway = [line.split()[2] for line in open("/proc/net/route").read().splitlines()[1:] if line.split()[1] == "00000000"]
     gateway = [".".join(str(int(word[i:i+2], 16)) for i in (6, 4, 2, 0)) for word in gateway]
@@ -28,8 +28,10 @@ def look(host_home: str, url: str):
         "server": reach(host),
         "server_by_gateway": [reach(address) for address in gateway],
         "metadata": attempt(lambda: bool(socket.create_connection(("169.254.169.254", 80), 1))),
-        "mount": subprocess.run(["mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode != 0,
-        "unshare": subprocess.run(["unshare", "-U", "true"], capture_output=True).returncode != 0,
+        "mount": libc.mount(b"none", b"/mnt", b"tmpfs", 0, None),
+        "unshare": libc.unshare(0x10000000),
+        "setns": libc.setns(os.open("/proc/self/ns/net", os.O_RDONLY), 0),
+        "chroot_out": libc.syscall(165, b"none", b"/mnt", b"proc", 0, None),
         "runner": attempt(lambda: open("/.clunk/owned", "w")),
         "sysrq": attempt(lambda: open("/proc/sysrq-trigger", "w")),
         "kcore": attempt(lambda: open("/proc/kcore", "rb").read(1)),
@@ -80,7 +82,7 @@ def test_what_a_tenant_sees(home, project):
     assert max(seen["processes"]) < 50 and 1 in seen["processes"]
     assert seen["server"] != "True" and all(reached != "True" for reached in seen["server_by_gateway"])
     assert seen["metadata"] != "True"
-    assert seen["mount"] and seen["unshare"]
+    assert seen["mount"] == seen["unshare"] == seen["setns"] == seen["chroot_out"] == -1
     assert seen["runner"] == "OSError" and seen["sysrq"] in ("OSError", "PermissionError", "FileNotFoundError")
     assert seen["init"] == "PermissionError" and seen["init_exe"] == "PermissionError"
     assert seen["kcore"] in ("PermissionError", "OSError", "b''", "FileNotFoundError")

@@ -8,7 +8,7 @@ import stat
 import subprocess
 import urllib.request
 
-from conftest import container_processes, interfaces, kill_server, leftovers, wait_until
+from conftest import container_processes, kill_server, leftovers, wait_until
 
 NAPS = """
 import time
@@ -25,7 +25,7 @@ def main():
     nap.remote()
 """
 
-NOTHING = {"processes": 0, "mounts": 0, "cgroups": 0, "scratch": 0}
+NOTHING = {"processes": 0, "mounts": 0, "cgroups": 0, "interfaces": 0, "scratch": 0}
 
 
 def borrow_images(own_home, home, project):
@@ -101,7 +101,6 @@ def test_damage_is_named_and_nothing_is_touched(own_home):
 
 def test_kill_9_of_the_server_leaves_nothing_after_the_next_start(own_home, home, project):
     borrow_images(own_home, home, project)
-    before = interfaces()
     own_home.ok("up")
     folder = project(naps=NAPS)
     client = own_home.popen("run", "naps.py", cwd=folder)
@@ -115,8 +114,7 @@ def test_kill_9_of_the_server_leaves_nothing_after_the_next_start(own_home, home
     apps = json.loads(own_home.ok("status", "--json"))["server"]["apps_running"]
     assert apps == 0
     own_home.ok("down")
-    wait_until("nothing left", lambda: {**leftovers(own_home), "cgroups": 0} == NOTHING)
-    wait_until("no interfaces left", lambda: [name for name in interfaces() if name not in before] == [])
+    wait_until("nothing left", lambda: leftovers(own_home) == NOTHING)
 
 
 def test_kill_9_of_everything(own_home, home, project):
@@ -131,8 +129,7 @@ def test_kill_9_of_everything(own_home, home, project):
     client.communicate(timeout=30)
     own_home.ok("up")
     own_home.ok("down")
-    assert container_processes(own_home) == []
-    assert leftovers(own_home)["mounts"] == leftovers(own_home)["scratch"] == 0
+    wait_until("nothing left", lambda: leftovers(own_home) == NOTHING)
 
 
 def test_down_ends_what_runs(own_home, home, project):

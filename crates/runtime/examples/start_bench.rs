@@ -1,6 +1,6 @@
 //! How long a new container takes to its first line of output, beside a bare floor and `runc`.
 //!
-//! `cargo run --release -p clunk-runtime --example start_bench -- ROOTFS [RUNS]` as root. ROOTFS is a Debian tree with
+//! `cargo run --release -p clunk-runtime --example start_bench -- ROOTFS [RUNS [SEQUENCE]]` as root. ROOTFS is a Debian tree with
 //! `/usr/bin/python3`, owned by root; one owned by the containers' users is made beside it.
 //!
 //! The three are measured in turn, so that what disturbs one disturbs all. The floor is the least that is still a
@@ -49,6 +49,7 @@ async fn bench() -> Outcome<()> {
     let mut arguments = std::env::args().skip(1);
     let rootfs = PathBuf::from(arguments.next().ok_or("name a root file system with python3 in it")?);
     let runs: usize = arguments.next().map_or(Ok(100), |text| text.parse())?;
+    let sequence: usize = arguments.next().map_or(Ok(runs), |text| text.parse())?;
     let scratch = std::env::temp_dir().join(format!("clunk-bench-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     let program = std::env::current_exe()?.to_string_lossy().into_owned();
@@ -57,7 +58,7 @@ async fn bench() -> Outcome<()> {
     let owned = scratch.join("rootfs");
     let bench = Bench { runtime, rootfs, owned, scratch: scratch.clone() };
     copy_for_containers(&bench)?;
-    let outcome = measure(&bench, runs).await;
+    let outcome = measure(&bench, runs, sequence).await;
     bench.runtime.shutdown().await;
     fs::remove_dir_all(&scratch)?;
     outcome
@@ -74,7 +75,7 @@ fn run(command: &mut Command) -> Outcome<()> {
     if command.status()?.success() { Ok(()) } else { Err(format!("{command:?} failed").into()) }
 }
 
-async fn measure(bench: &Bench, runs: usize) -> Outcome<()> {
+async fn measure(bench: &Bench, runs: usize, in_sequence: usize) -> Outcome<()> {
     bench.runtime.warm_up().await?;
     let with_runc = Command::new("runc").arg("--version").stdout(Pipe::null()).status().is_ok();
     let (mut ours, mut floor, mut runc) = (Vec::new(), Vec::new(), Vec::new());
@@ -92,8 +93,9 @@ async fn measure(bench: &Bench, runs: usize) -> Outcome<()> {
     if with_runc {
         report("runc", &mut runc, base);
     }
+    later(bench, runs).await?;
     burst(bench).await?;
-    sequence(bench, runs).await
+    sequence(bench, in_sequence).await
 }
 
 fn median(times: &mut [Duration]) -> Duration {
@@ -247,6 +249,28 @@ fn write_bundle(bundle: &Path) -> Outcome<()> {
     config["process"]["args"] = PROGRAM.to_vec().into();
     config["root"]["readonly"] = false.into();
     fs::write(&path, serde_json::to_vec(&config)?)?;
+    Ok(())
+}
+
+/// Later programs in one container that runs.
+async fn later(bench: &Bench, runs: usize) -> Outcome<()> {
+    let sleep = vec!["/usr/bin/sleep".into(), "1000".into()];
+    let started = bench.runtime.start(ContainerSpec { argv: sleep, ..spec(bench) }).await?;
+    let mut times = Vec::new();
+    for _ in 0..runs {
+        let ContainerSpec { argv, env, workdir, stdio, .. } = spec(bench);
+        let since = Instant::now();
+        let second = started.control.exec(ExecSpec { argv, env, workdir, stdio }).await?;
+        times.push(first_line(second.stdout, since).await?);
+        second.control.wait().await;
+    }
+    started.control.signal(9);
+    started.control.wait().await;
+    let middle = median(&mut times);
+    eprintln!(
+        "later    median {:6.2} ms  ({runs} programs in a running container)",
+        middle.as_secs_f64() * 1e3
+    );
     Ok(())
 }
 

@@ -114,8 +114,7 @@ fn mounts(facts: &mut Vec<String>) -> io::Result<()> {
             }
             let options: Vec<_> = options.split(',').filter(|option| *option != "relatime").collect();
             let kind = right.split(' ').next()?;
-            let host_path =
-                ["/root/", "/srv/", "/tmp/", "/home/", "/var/"].iter().any(|path| right.contains(path));
+            let host_path = ["/root/", "/tmp/", "/home/", "/var/"].iter().any(|path| right.contains(path));
             let shows = if host_path { " SHOWS A PATH OF THE HOST" } else { "" };
             Some(format!("mount {point} {kind} {}{shows}", options.join(",")))
         })

@@ -341,3 +341,47 @@ fn v2_base(root: &Path, own: &Path, name: &str) -> Option<PathBuf> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 25 0:27 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+32 31 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+33 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+34 31 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
+";
+
+    #[test]
+    fn version_1_directories_lie_below_our_own_group() {
+        let own = "4:memory:/system.slice/a\n3:cpu,cpuacct:/b\n0::/c\n";
+        let directory = |controller| v1_directory(HYBRID, own, controller);
+        assert_eq!(directory("memory"), Some("/sys/fs/cgroup/memory/system.slice/a".into()));
+        assert_eq!(directory("cpuacct"), Some("/sys/fs/cgroup/cpu,cpuacct/b".into()));
+        assert_eq!(directory("cpuset"), None);
+        assert_eq!(directory("pids"), None);
+    }
+
+    #[test]
+    fn a_mount_of_a_part_of_the_tree_is_seen_through() {
+        let mounts = "40 31 0:30 /outer /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let found = v1_directory(mounts, "4:memory:/outer/inner\n", "memory");
+        assert_eq!(found, Some("/sys/fs/cgroup/memory/inner".into()));
+    }
+
+    #[test]
+    fn version_2_has_one_mount() {
+        let mounts = "30 25 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n";
+        let found = v2_directory(mounts, "0::/user.slice/session-1.scope\n");
+        let own = PathBuf::from("/sys/fs/cgroup/user.slice/session-1.scope");
+        assert_eq!(found, Some((PathBuf::from("/sys/fs/cgroup"), own)));
+    }
+
+    #[test]
+    fn co_mounted_controllers_are_one_directory() {
+        let both = Some(PathBuf::from("/x"));
+        let group = Group { cpu: both.clone(), cpuacct: both, ..Group::default() };
+        assert_eq!(group.directories(), [Path::new("/x")]);
+    }
+}

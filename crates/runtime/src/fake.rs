@@ -116,33 +116,15 @@ impl FakeRuntime {
             step: "descriptors".into(),
             reason: error.to_string(),
         };
-        let (mut stdout, mut stderr, mut terminal, mut link) = (None, None, None, None);
+        let Ends { ours, theirs, size: first_size } = Ends::make(&spec).map_err(failed)?;
         let (signals, signals_inside) = mpsc::channel(SIGNALS_MAX);
-        let (mut ours_out, mut ours_err, mut ours_terminal, mut ours_link) = (None, None, None, None);
-        let mut first_size = (0, 0);
-        match spec.stdio {
-            Stdio::Pipes => {
-                let (out, err) = (std::io::pipe().map_err(failed)?, std::io::pipe().map_err(failed)?);
-                (ours_out, stdout) = (Some(OwnedFd::from(out.0)), Some(out.1));
-                (ours_err, stderr) = (Some(OwnedFd::from(err.0)), Some(err.1));
-            }
-            Stdio::Terminal { rows, columns } => {
-                let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-                (ours_terminal, terminal) = (Some(OwnedFd::from(ours)), Some(theirs));
-                first_size = (rows, columns);
-            }
-        }
-        if spec.link {
-            let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-            (ours_link, link) = (Some(OwnedFd::from(ours)), Some(theirs));
-        }
         let (size, size_inside) = watch::channel(first_size);
         let played = FakeContainer {
             spec: spec.clone(),
-            stdout,
-            stderr,
-            link,
-            terminal,
+            stdout: theirs.stdout,
+            stderr: theirs.stderr,
+            link: theirs.link,
+            terminal: theirs.terminal,
             signals: signals_inside,
             size: size_inside,
         };
@@ -170,12 +152,59 @@ impl FakeRuntime {
         });
         let started = Started {
             control: control.clone(),
-            stdout: ours_out,
-            stderr: ours_err,
-            terminal: ours_terminal,
-            link: ours_link,
+            stdout: ours.stdout,
+            stderr: ours.stderr,
+            terminal: ours.terminal,
+            link: ours.link,
         };
         Ok((control, started))
+    }
+}
+
+/// Both sides of a program's descriptors.
+#[derive(Default)]
+struct Ends {
+    ours: Ours,
+    theirs: Theirs,
+    size: (u16, u16),
+}
+
+#[derive(Default)]
+struct Ours {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+    link: Option<OwnedFd>,
+}
+
+#[derive(Default)]
+struct Theirs {
+    stdout: Option<PipeWriter>,
+    stderr: Option<PipeWriter>,
+    terminal: Option<UnixStream>,
+    link: Option<UnixStream>,
+}
+
+impl Ends {
+    fn make(spec: &ContainerSpec) -> std::io::Result<Ends> {
+        let mut ends = Ends::default();
+        match spec.stdio {
+            Stdio::Pipes => {
+                let (output, errors) = (std::io::pipe()?, std::io::pipe()?);
+                (ends.ours.stdout, ends.theirs.stdout) = (Some(output.0.into()), Some(output.1));
+                (ends.ours.stderr, ends.theirs.stderr) = (Some(errors.0.into()), Some(errors.1));
+            }
+            Stdio::Terminal { rows, columns } => {
+                let (ours, theirs) = UnixStream::pair()?;
+                (ends.ours.terminal, ends.theirs.terminal) = (Some(ours.into()), Some(theirs));
+                ends.size = (rows, columns);
+            }
+        }
+        if spec.link {
+            let (ours, theirs) = UnixStream::pair()?;
+            (ends.ours.link, ends.theirs.link) = (Some(ours.into()), Some(theirs));
+        }
+        Ok(ends)
     }
 }
 

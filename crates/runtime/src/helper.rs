@@ -40,7 +40,7 @@ const JANITORS_MAX: usize = 2;
 /// Containers one cleaning process takes at most.
 const JANITOR_BATCH: usize = 8;
 /// The pool is refilled when no start came for this long: a new program's first moments need the processors more.
-const QUIET: Duration = Duration::from_millis(30);
+const QUIET: Duration = Duration::from_millis(15);
 /// Pause after a stub could not be made.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// Longest wait at the end for containers to go.

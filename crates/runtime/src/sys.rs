@@ -1,4 +1,4 @@
-//! The system calls that the safe wrappers lack. With `seccomp`, the one place of this crate with unsafe code.
+//! The system calls that the safe wrappers lack: the one place of this crate with unsafe code.
 //!
 //! The helper and everything it forks is single-threaded; that is what makes fork sound here.
 

@@ -58,9 +58,7 @@ async fn the_fake_keeps_the_contract() {
     });
     let spec = |act: &Act| {
         let argv = match act {
-            Act::Print { output, errors, code } => {
-                vec!["print", output, errors, &code.to_string()].join("\n")
-            }
+            Act::Print { output, errors, code } => ["print", output, errors, &code.to_string()].join("\n"),
             Act::Sleep => "sleep".into(),
             Act::EchoLink => "echo".into(),
             Act::CatchTerm => "catch".into(),

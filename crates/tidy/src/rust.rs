@@ -168,6 +168,6 @@ fn explained(lines: &[&str], line: usize) -> bool {
     let above = &lines[..line.min(lines.len())];
     let says = |text: &&str| text.contains("SAFETY:") || text.contains("# Safety");
     let (near, rest) = above.split_at(above.len().saturating_sub(STATEMENT_LINES));
-    rest.iter().any(|text| says(&text))
-        || near.iter().rev().take_while(|text| text.trim_start().starts_with("//")).any(|text| says(&text))
+    rest.iter().any(says)
+        || near.iter().rev().take_while(|text| text.trim_start().starts_with("//")).any(says)
 }

@@ -6,6 +6,8 @@ Shared by the client and the runner; `_pickle` is the C half of `pickle`, withou
 
 from _pickle import Pickler, PicklingError, Unpickler, loads
 
+from ._pieces import size_of
+
 # The newest protocol that every supported Python reads.
 PROTOCOL = 5
 
@@ -20,7 +22,7 @@ class Pieces:
         self.write = self.parts.append
 
     def finish(self):
-        self.size = sum([len(part) if type(part) is bytes else memoryview(part).nbytes for part in self.parts])
+        self.size = sum([len(part) if type(part) is bytes else size_of(part) for part in self.parts])
         return self
 
 

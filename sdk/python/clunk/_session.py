@@ -93,7 +93,12 @@ class Session:
         self._functions = functions
         for function in functions:
             function._id = answer["functions"][function.name]
-        self._events = Events(client, self.app_id, output)
+        try:
+            self._events = Events(client, self.app_id, output)
+        except BaseException:
+            # Without its lease nothing else would stop it.
+            client.json("POST", f"/api/apps/{self.app_id}/stop", {})
+            raise
         self._calls = Calls(client, RemoteExceptions(resolver.folders).from_body, self._events.wait_for)
         self._events.start()
 
@@ -208,13 +213,13 @@ class LocalSession:
         import asyncio
 
         value = function._clunk_function(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if hasattr(type(value), "__await__"):
             value = asyncio.run(_wait(value))
         return value, None
 
     async def call_async(self, function, args, kwargs):
         value = function._clunk_function(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if hasattr(type(value), "__await__"):
             value = await value
         return value, None
 

@@ -121,6 +121,11 @@ class App:
     def include(self, other):
         """Adds the functions of another app to this one."""
         for name, function in other._functions.items():
+            # The other app's defaults stay those of its functions.
+            if function._options.get("image") is None:
+                function._options["image"] = other._image
+            if function._options.get("include_source") is None:
+                function._options["include_source"] = other._include_source
             function._app = self
             self._functions[name] = function
         return self

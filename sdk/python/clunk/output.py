@@ -167,9 +167,9 @@ class _LiveBuild(_SilentBuild):
         # A third of the line is for what the step says.
         title = _short(self.title, max(width * 2 // 3 - len("clunk: building  (99 s)"), 10))
         head = _short(f"clunk: building {title} ({moment - self.began:.0f} s)", width)
-        rest = _short(f" {detail.strip()}", width - len(head)) if width - len(head) > 12 else ""
-        if self.colour and rest:
-            rest = f"\x1b[2m{rest}\x1b[0m"
+        rest = _short(detail, width - len(head) - 1)
+        if rest:
+            rest = f" \x1b[2m{rest}\x1b[0m" if self.colour else f" {rest}"
         sys.stderr.write(f"\r\x1b[K{head}{rest}")
         sys.stderr.flush()
         self.visible = True

@@ -110,16 +110,18 @@ class Runner:
         assert kind in (RESULT, EXCEPTION), kind
         return kind == RESULT, payload
 
-    def stop(self):
+    def stop(self, patience=10):
+        """Ends the runner; its exit code."""
         try:
             self.send(STOP)
         except OSError:
             pass
         self.link.close()
         try:
-            self.process.wait(10)
+            self.process.wait(patience)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
         self.process.stdout.close()
         self.process.stderr.close()
         return self.process.returncode

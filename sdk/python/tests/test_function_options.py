@@ -140,10 +140,12 @@ def test_apps():
 
 
 def test_include():
-    one, two = clunk.App(), clunk.App()
+    image = clunk.Image.debian_slim()
+    one, two = clunk.App(image=clunk.Image.from_registry("x")), clunk.App(image=image, include_source=False)
     made = two.function()(f)
     assert one.include(two) is one
     assert (made.app, one.registered_functions) == (one, {"f": made})
+    assert (made._options["image"], made._options["include_source"]) == (image, False)
 
 
 def test_in_a_container_nothing_is_checked(monkeypatch):

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from conftest import SDK
 
 HELLO = """
     import clunk
@@ -201,6 +202,7 @@ CHOICES = [
     (["--loca", "hello.py"], "unknown option --loca\nhint: did you mean --local?"),
     ([], "no file to run"),
     (["-m", "no.such"], "there is no module no.such"),
+    (["clunk.py"], "clunk.py has the name of the Python module `clunk`"),
     (["a.b.py"], "a.b.py cannot be imported: its name has more than one dot"),
 ]
 
@@ -211,6 +213,10 @@ def test_usage_errors(project, words, expected):
     project.write("two.py", TWO)
     project.write("none.py", "")
     project.write("a.b.py", HELLO)
+    # Hidden from the interpreter itself, which would import it before it is refused.
+    if words == ["clunk.py"]:
+        project.write("there/clunk.py", HELLO)
+        words = ["there/clunk.py"]
     done = project.run(*words)
     assert expected in done.stderr
     assert done.stderr.startswith("error: ")
@@ -290,6 +296,29 @@ def test_a_module_that_fails_in_the_container_only(project):
     assert done.returncode == 1
     assert "RuntimeError: only there" in done.stderr
     assert 'raise RuntimeError("only there")' in done.stderr
+
+
+def test_a_module_that_only_this_machine_has(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "helper_elsewhere.py").write_text("")
+    project.write(
+        "bad.py",
+        """
+        import clunk
+        app = clunk.App()
+        @app.function()
+        def f():
+            import helper_elsewhere
+        """,
+    )
+    done = project.run("bad.py", env={"PYTHONPATH": f"{SDK}:{elsewhere}"})
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "ModuleNotFoundError: No module named 'helper_elsewhere'\n"
+        "hint: helper_elsewhere is outside the project that was sent: "
+        'add .add_local_python_source("helper_elsewhere") to the image\n'
+    )
 
 
 def test_errors_of_the_server(project):

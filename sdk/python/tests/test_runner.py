@@ -390,3 +390,18 @@ def test_a_crash_leaves_the_python_stack(start):
     runner = start("import os, signal\ndef f(): os.kill(os.getpid(), signal.SIGSEGV)\n")
     with pytest.raises(EOFError, match="Segmentation fault(.|\n)*app.py"):
         runner.call(pickle.dumps(((), {})))
+
+
+def test_a_value_with_every_attribute_is_a_value(start):
+    runner = start(
+        """
+        class Any:
+            def __getattr__(self, name):
+                if name.startswith("__reduce") or name in ("__getstate__", "__setstate__"):
+                    raise AttributeError(name)
+                return 1
+            def __reduce__(self): return (str, ("any",))
+        def f(): return Any()
+        """
+    )
+    assert call(runner) == "any"

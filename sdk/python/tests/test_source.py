@@ -14,13 +14,22 @@ from clunk._source.project import Walk, find_root, walk_project
 from clunk.file_pattern_matcher import FilePatternMatcher
 
 
-@pytest.mark.parametrize("marker", ["pyproject.toml", "setup.py", "requirements.txt", "clunk.toml", ".clunkignore"])
+@pytest.mark.parametrize("marker", ["pyproject.toml", "setup.py", "clunk.toml", ".clunkignore"])
 def test_the_root_is_the_nearest_folder_with_a_marker(tmp_path, marker):
     deep = tmp_path / "a" / "b" / "c"
     deep.mkdir(parents=True)
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "a" / marker).touch()
     assert find_root(str(deep)) == str(tmp_path / "a")
+
+
+def test_a_requirements_file_counts_when_nothing_else_does(tmp_path):
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (tmp_path / "a" / "requirements.txt").touch()
+    assert find_root(str(deep)) == str(tmp_path / "a")
+    (tmp_path / "pyproject.toml").touch()
+    assert find_root(str(deep)) == str(tmp_path)
 
 
 def test_a_repository_is_a_root(tmp_path):

@@ -11,10 +11,15 @@ use crate::{HELPER_VERB, home};
 pub fn run(output: Output) -> anyhow::Result<ExitCode> {
     let helper = vec![std::env::current_exe()?.display().to_string(), HELPER_VERB.into()];
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // A folder of its own: the state folder may be a running server's.
+    let folder = home::state_dir().join(format!(".doctor-{}", std::process::id()));
     let mut checks = executor.block_on(async {
-        let runtime = NativeRuntime::new(NativeConfig::new(home::state_dir(), helper));
-        runtime.checks().await
+        let runtime = NativeRuntime::new(NativeConfig::new(&folder, helper));
+        let checks = runtime.checks().await;
+        runtime.shutdown().await;
+        checks
     });
+    let _ = std::fs::remove_dir_all(&folder);
     checks.push(python());
     checks.push(server());
     let failed = checks.iter().any(|check| check.verdict == Verdict::Failure);

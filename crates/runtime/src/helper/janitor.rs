@@ -96,7 +96,7 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
             break;
         }
     }
-    Ok(fs::remove_dir(path)?)
+    fs::remove_dir(path)
 }
 
 fn entries(directory: &OwnedFd) -> io::Result<Vec<(std::ffi::CString, bool)>> {

@@ -68,7 +68,7 @@ impl Layers {
         }
         set("upperdir", &by_number(&self.upper))?;
         set("workdir", &by_number(&self.work))?;
-        for (key, value) in fixed_options(config) {
+        for (key, value) in OPTIONS {
             set(key, value)?;
         }
         for flag in flags(plan, config) {
@@ -85,7 +85,7 @@ impl Layers {
             by_number(&self.upper),
             by_number(&self.work)
         );
-        for (key, value) in fixed_options(config) {
+        for (key, value) in OPTIONS {
             options += &format!(",{key}={value}");
         }
         for flag in flags(plan, config) {
@@ -107,13 +107,10 @@ impl Layers {
     }
 }
 
-/// Nothing that ties an upper directory to this mount, so that a kept one is a plain layer.
-const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("xino", "off")];
-
-/// Moved directories are copied, not redirected to. The word for that without root is another.
-fn fixed_options(config: &HelperConfig) -> impl Iterator<Item = (&'static str, &'static str)> {
-    OPTIONS.into_iter().chain([("redirect_dir", if config.rootless { "nofollow" } else { "off" })])
-}
+/// Nothing that ties an upper directory to this mount, so that a kept one is a plain layer; and nothing in a hostile
+/// layer's attributes that points elsewhere is followed.
+const OPTIONS: [(&str, &str); 4] =
+    [("index", "off"), ("metacopy", "off"), ("redirect_dir", "nofollow"), ("xino", "off")];
 
 fn flags(plan: &Plan, config: &HelperConfig) -> Vec<&'static str> {
     let mut flags = Vec::new();

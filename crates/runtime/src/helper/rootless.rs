@@ -52,10 +52,13 @@ pub(crate) fn enter(config: &HelperConfig) -> io::Result<Option<String>> {
         return Err(io::Error::other(trouble));
     }
     sys::become_root(config.ids > 1)?;
-    sys::set_dumpable(false)?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", slave)?;
-    Ok(wait_for_network().err().map(|error| error.to_string()))
+    // pasta enters by `/proc`; changing users may have closed it again.
+    sys::set_dumpable(true)?;
+    let trouble = wait_for_network().err().map(|error| error.to_string());
+    sys::set_dumpable(false)?;
+    Ok(trouble)
 }
 
 fn map_from_outside(config: &HelperConfig, helper: u32, user: u32, group: u32) -> io::Result<()> {
@@ -104,7 +107,8 @@ fn wait_for_network() -> io::Result<()> {
         }
         let porter_ended = matches!(sys::reap(-1, false), Ok(Some(_)) | Err(_));
         if porter_ended || since.elapsed() > NETWORK_WAIT {
-            let words = "without root, networks need the program `pasta`: install the package `passt`";
+            let words = "without root, networks need the program `pasta` (install the package `passt`) and a \
+                         `/dev/net/tun` that everyone may open";
             return Err(io::Error::other(words));
         }
         std::thread::sleep(Duration::from_millis(2));

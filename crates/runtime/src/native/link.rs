@@ -199,7 +199,10 @@ impl Link {
             }
             FromHelper::Refused { id, step, reason } => {
                 let Some(mut entry) = entries.remove(&id) else { return };
-                entry.assigned.take().map(|waiting| waiting.send(Err((step, reason))));
+                if let Some(waiting) = entry.assigned.take() {
+                    // Nobody may be waiting any more; then there is nobody to tell.
+                    let _ = waiting.send(Err((step, reason)));
+                }
             }
             FromHelper::Ended { id, usage, out_of_memory } => {
                 if let Some(entry) = entries.remove(&id) {

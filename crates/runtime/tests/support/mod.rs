@@ -32,7 +32,7 @@ pub fn world() -> Option<World> {
     let state_dir = dir.path().join("state");
     let layer = dir.path().join("layer");
     let runtime = runtime(&state_dir);
-    build_layer(&layer, &runtime);
+    build_layer(&layer, runtime.host_id(0));
     Some(World { runtime, state_dir, layer, _dir: dir })
 }
 
@@ -50,7 +50,7 @@ pub fn runtime(state_dir: &Path) -> NativeRuntime {
 }
 
 /// A root with busybox in it. The Debian package is `busybox-static`.
-fn build_layer(layer: &Path, runtime: &NativeRuntime) {
+pub fn build_layer(layer: &Path, owner: u32) {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].iter().map(Path::new).find(|path| path.exists());
     let busybox = busybox.expect("the tests need a static busybox: apt-get install busybox-static");
     for dir in ["bin", "etc", "root", "home", "usr"] {
@@ -67,7 +67,7 @@ fn build_layer(layer: &Path, runtime: &NativeRuntime) {
     fs::write(layer.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n")
         .unwrap();
     fs::write(layer.join("etc/group"), "root:x:0:\nuser:x:1000:\n").unwrap();
-    give(layer, runtime.host_id(0));
+    give(layer, owner);
 }
 
 pub fn give(path: &Path, owner: u32) {

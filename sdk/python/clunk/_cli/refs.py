@@ -69,6 +69,8 @@ def _load_file(path, rest):
         raise usage(f"{filename} cannot be imported: its name has more than one dot", "rename it")
     if extension != ".py":
         raise usage(f"{path} is not a Python file")
+    if stem in sys.modules:
+        raise usage(f"{filename} has the name of the Python module `{stem}`, which it would hide", "rename it")
     set_first_folder(folder)
     sys.argv = [path, *rest]
     spec = importlib.util.spec_from_file_location(stem, os.path.join(folder, filename))

@@ -124,7 +124,7 @@ def outcome(target, args, kwargs):
         if target.is_remote:
             return target.function.remote(*args, **kwargs), None
         value = target.raw(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if hasattr(type(value), "__await__"):
             import asyncio
 
             value = asyncio.run(value)
@@ -143,7 +143,29 @@ def show_error(error):
 
     sys.stdout.flush()
     show(error)
+    hint = missing_module_hint(error)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)
     return FAILED
+
+
+def missing_module_hint(error):
+    """How a module that is here gets into the container."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    import importlib.util
+
+    name = error.name.partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return None
+    place = spec.origin or next(iter(spec.submodule_search_locations or ()), "")
+    if "site-packages" in place or "dist-packages" in place:
+        return f'{name} is installed here but not in the image: add .pip_install("{name}") to it'
+    return f'{name} is outside the project that was sent: add .add_local_python_source("{name}") to the image'
 
 
 def deliver(value, target, options):

@@ -6,13 +6,12 @@ connections open, sends a body in the pieces it is made of, and reads a large on
 
 import socket
 
+from clunk._pieces import send_pieces
 from clunk.exception import ConnectionError
 
 # A head that is longer is not from our server. Bytes.
 HEAD_MAX = 64 << 10
 BUFFER_SIZE = 64 << 10
-# Pieces that one sendmsg takes (IOV_MAX on Linux and macOS).
-PIECES_MAX = 1024
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -265,22 +264,3 @@ class BodyReader:
         while self.left and not line.endswith(b"\n"):
             line += self.read(1)
         return bytes(line)
-
-
-def send_pieces(send, pieces):
-    """Hands all of `pieces` to `send`, which may take a part at a time, without joining them."""
-    pieces = list(pieces)
-    first = 0
-    while first < len(pieces):
-        batch = pieces[first : first + PIECES_MAX]
-        count = send(batch)
-        for piece in batch:
-            length = len(piece) if isinstance(piece, (bytes, bytearray)) else memoryview(piece).nbytes
-            if count < length:
-                break
-            count -= length
-            first += 1
-        else:
-            continue
-        if count:
-            pieces[first] = memoryview(pieces[first]).cast("B")[count:]

@@ -19,7 +19,7 @@ def main(arguments):
         function = load_function(module, qualname)
         args, kwargs = load(base64.b64decode(encoded)) if encoded else ((), {})
         value = function(*args, **kwargs)
-        if hasattr(value, "__await__"):
+        if hasattr(type(value), "__await__"):
             from .tasks import run_to_end
 
             run_to_end(value)

@@ -14,8 +14,8 @@ INLINE_MAX = 4 << 20
 CONTROL_MAX = 1 << 20
 # One read takes a typical frame whole.
 BUFFER_SIZE = 64 << 10
-# sendmsg and writev take at most this many pieces (IOV_MAX on Linux).
-PIECES_MAX = 1024
+# Payloads in fewer pieces are tried with one system call.
+FEW_PIECES = 100
 # Room for the descriptors of one message; the agent attaches one.
 ANCILLARY_SIZE = _socket.CMSG_SPACE(4 * 4)
 
@@ -164,16 +164,20 @@ class Link:
                 control,
             )
         )
+        total = len(header)
+        if fd is None:
+            total += size
+        rights = () if fd is None else ((_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little")),)
         with self._sending:
             if not self.open:
                 raise LinkClosed
-            if fd is not None:
-                rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
-                sent = self.socket.sendmsg([header], [rights])
-                if sent < len(header):
-                    send_pieces(self.socket.sendmsg, [header[sent:]])
-            else:
-                send_pieces(self.socket.sendmsg, [header, *pieces])
+            sent = 0
+            if len(pieces) < FEW_PIECES:
+                sent = self.socket.sendmsg([header, *pieces], rights)
+            if sent < total:
+                from clunk._pieces import send_pieces
+
+                send_pieces(self.socket.sendmsg, [header, *pieces], sent)
 
     def leave_in_child(self):
         """In a forked child the link belongs to the parent alone."""
@@ -185,28 +189,12 @@ class Link:
             pass
 
 
-def send_pieces(send, pieces):
-    """Hands all of `pieces` to `send` (sendmsg or writev), which may take a part at a time, without joining them."""
-    first = 0
-    while first < len(pieces):
-        batch = pieces[first : first + PIECES_MAX]
-        count = send(batch)
-        for piece in batch:
-            length = len(piece) if isinstance(piece, (bytes, bytearray)) else memoryview(piece).nbytes
-            if count < length:
-                break
-            count -= length
-            first += 1
-        else:
-            continue
-        if count:
-            pieces[first] = memoryview(pieces[first]).cast("B")[count:]
-
-
 def _memory_file(pieces):
+    from clunk._pieces import send_pieces
+
     fd = os.memfd_create("clunk-payload", os.MFD_CLOEXEC)
     try:
-        send_pieces(lambda batch: os.writev(fd, batch), list(pieces))
+        send_pieces(lambda batch: os.writev(fd, batch), pieces)
     except BaseException:
         os.close(fd)
         raise

@@ -90,7 +90,7 @@ class Runner:
             args, kwargs = self.decode(payload, json)
             del payload
             value = self.function(*args, **kwargs)
-            if hasattr(value, "__await__"):
+            if hasattr(type(value), "__await__"):
                 value = run_awaitable(value)
             del args, kwargs
             pieces, size = self.encode(value, json)
@@ -240,11 +240,33 @@ def is_coroutine_function(function):
     return code is not None and bool(code.co_flags & CO_COROUTINE)
 
 
+def load_pickle():
+    """Imports `_pickle` in a fifth of the time.
+
+    It takes one name from `functools`, whose own imports cost milliseconds of every cold start; that name is the C
+    function below. This runs before any user code, so nobody else sees the stand-in.
+    """
+    if "functools" not in sys.modules:
+        from _functools import partial
+
+        stand_in = type(sys)("functools")
+        stand_in.partial = partial
+        sys.modules["functools"] = stand_in
+        try:
+            import _pickle  # noqa: F401
+        except AttributeError:
+            # Another Python that takes more than that name: the first call imports it as usual.
+            pass
+        finally:
+            del sys.modules["functools"]
+
+
 def main():
     # Ctrl-C in a terminal that the container shares is the client's business.
     signal(SIGINT, SIG_IGN)
     # A crash in C code leaves the Python stack in the container's log.
     faulthandler.enable(2)
+    load_pickle()
     link = Link(int(os.environ.pop("CLUNK_LINK_FD", "3")))
     try:
         kind, _, control, _ = link.receive()

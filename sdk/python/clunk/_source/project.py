@@ -7,9 +7,9 @@ from clunk.exception import InvalidError
 from .ignore import FOLDER_MARKS, NEVER_ENDINGS, NEVER_FILES, NEVER_FOLDERS, RULE_FILES, read_rules
 
 # A folder that holds one of these is the root of a project.
-MARKERS = frozenset(
-    ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", ".git", "clunk.toml", ".clunkignore")
-)
+MARKERS = frozenset(("pyproject.toml", "setup.py", "setup.cfg", ".git", "clunk.toml", ".clunkignore"))
+# Counts when no folder upward has one of those: parts of a larger project have it too.
+WEAK_MARKERS = frozenset(("requirements.txt",))
 # Files per project, as many as the server takes.
 FILES_MAX = 200_000
 # Where the project lies in a container.
@@ -36,15 +36,18 @@ def find_root(folder):
     """
     start = os.path.realpath(folder)
     home = os.path.realpath(os.path.expanduser("~"))
-    at = start
+    at, weak = start, None
     while at != home and os.path.dirname(at) != at:
         try:
-            if not MARKERS.isdisjoint(os.listdir(at)):
-                return at
+            names = os.listdir(at)
         except OSError:
             break
+        if not MARKERS.isdisjoint(names):
+            return at
+        if weak is None and not WEAK_MARKERS.isdisjoint(names):
+            weak = at
         at = os.path.dirname(at)
-    return start
+    return weak or start
 
 
 def is_shared(root):

@@ -1,0 +1,21 @@
+"""100 MB as an argument and as a result, beside copying as many bytes through a Unix socket twice."""
+
+from common import Clunk, Report, arguments, median
+
+
+def main():
+    options = arguments(__doc__)
+    clunk = Clunk(options.clunk)
+    clunk.ensure_server()
+    times = clunk.run_app("payload.py", "--rounds", 2 if options.quick else 10)
+    floor = median(times["floor"])
+    report = Report("payload", options.quick)
+    report.add("100 MB through a socket twice", floor, "ms")
+    for name in ("argument", "result"):
+        report.add(f"100 MB {name}", median(times[name]), "ms")
+        report.add(f"100 MB {name} over the socket", median(times[name]) / floor, "x", 4)
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
