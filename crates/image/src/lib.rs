@@ -1,4 +1,21 @@
 //! Recipes to layers: Debian bootstrap, OCI pull, build steps, trees.
+//!
+//! What is in the state folder; one process uses it at a time:
+//!
+//! | path | what |
+//! |---|---|
+//! | `layers/KEY/fs` | a layer for overlayfs; the key is the digest of what it was made from |
+//! | `layers/KEY/layer.json`, `settled` | title and size; the mark that all of it is on the disk |
+//! | `trees/DIGEST/fs` | the files of a tree, by the tree's digest |
+//! | `images/ID/image.json` | recipe, layers and settings of a finished image; `partial.json`: of a failed one |
+//! | `images/ID/runner` | the runner with bytecode of the image's Python |
+//! | `bases/KEY.json` | what the name of a base stood for when it was last asked |
+//! | `host/DIGEST` | the host's certificates as a layer that lies on top of all others and is part of none |
+//! | `tools/uv-…/uv` | uv |
+//! | `cache/debs`, `lists` | Debian's packages and indexes by digest, fetched by us |
+//! | `cache/apt-…`, `cache/uv` | folders that build containers write to |
+//!
+//! Everything is made under a name that begins with `.tmp-` and renamed when it is whole.
 
 mod base;
 mod beneath;
