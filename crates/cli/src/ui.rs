@@ -47,7 +47,8 @@ pub fn fail(error: &anyhow::Error) -> ExitCode {
         Some(body) => body.message.clone(),
         None => format!("{error:#}"),
     };
-    eprintln!("{} {text}", paint("1;31", "error:"));
+    let label = body.map_or_else(|| "error:".into(), |body| format!("error[{}]:", body.code));
+    eprintln!("{} {text}", paint("1;31", &label));
     if let Some(hint) = body.and_then(|body| body.hint.as_ref()) {
         eprintln!("{} {hint}", paint("1;36", "hint:"));
     }

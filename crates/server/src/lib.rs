@@ -4,7 +4,7 @@ pub mod answer;
 pub mod endpoints;
 pub mod engine;
 mod guard;
-mod memory;
+pub mod memory;
 mod openapi;
 mod routes;
 pub mod server;

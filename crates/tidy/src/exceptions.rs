@@ -64,6 +64,8 @@ pub const UNSAFE_MODULES: &[&str] = &[
     "crates/image/tests/support/mod.rs",
     "crates/runtime/examples/start_bench.rs",
     "crates/runtime/probe/attempts.rs",
+    // The allocator's settings.
+    "crates/server/src/memory.rs",
     // Every system call that rustix has no safe form of.
     "crates/runtime/src/sys.rs",
 ];

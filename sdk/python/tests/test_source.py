@@ -148,11 +148,12 @@ def test_a_spoiled_cache_is_forgotten(tmp_path, text, settled):
     cache = DigestCache(str(tmp_path), str(folder))
     right = cache.digest(path, os.stat(path))
     cache.save()
-    (name,) = os.listdir(folder)
-    (folder / name).write_text(text)
+    folder_of_digests = folder / "digests"
+    (name,) = os.listdir(folder_of_digests)
+    (folder_of_digests / name).write_text(text)
     assert DigestCache(str(tmp_path), str(folder)).digest(path, os.stat(path)) == right
     record = {"format": 1, "files": {path: ["odd"]}}
-    (folder / name).write_text(json.dumps(record))
+    (folder_of_digests / name).write_text(json.dumps(record))
     assert DigestCache(str(tmp_path), str(folder)).digest(path, os.stat(path)) == right
 
 

@@ -60,6 +60,7 @@ fn foreground(args: Up, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 fn serve(args: &Up, tell: Option<&std::fs::File>, output: Output) -> anyhow::Result<()> {
+    clunk_server::memory::settle();
     let path = home::state_dir();
     // Whoever cannot have the folder or the port hears so before anything is touched.
     let state = StateDir::take(&path)?;

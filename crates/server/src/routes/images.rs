@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{json, lines};
 use crate::answer::{Failure, not_found};
+use crate::memory;
 use crate::server::Server;
 
 /// Build events between the builder and a slow client.
@@ -34,6 +35,7 @@ pub async fn build(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
         };
         // A client that is gone hears nothing.
         let _ = events.send(end).await;
+        memory::give_back_soon();
     });
     let state = (received, Some(build));
     let stream = stream::unfold(state, |(mut received, mut build)| async move {

@@ -19,13 +19,18 @@ def usage(message, hint=None):
     return Exit(USAGE, message, hint)
 
 
-def report(message, hint=None):
-    """`error: message`, then `hint: mend`; the important line is the last."""
+def not_found(message, hint=None):
+    return Exit(NOT_FOUND, message, hint)
+
+
+def report(message, hint=None, code=None):
+    """`error[code]: message`, then `hint: mend`; the important line is the last. `clunk explain CODE` tells more."""
     from clunk.output import use_colour
 
     colour = use_colour(sys.stderr)
     red, cyan, plain = ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") if colour else ("", "", "")
-    print(f"{red}error:{plain} {message}", file=sys.stderr)
+    label = f"error[{code}]:" if code else "error:"
+    print(f"{red}{label}{plain} {message}", file=sys.stderr)
     if hint:
         print(f"{cyan}hint:{plain} {hint}", file=sys.stderr)
 

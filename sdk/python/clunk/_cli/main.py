@@ -37,7 +37,7 @@ def main(arguments):
 
         if not isinstance(error, Error):
             raise
-        report(error.message, error.hint)
+        report(error.message, error.hint, error.code)
         return exit_code(error)
 
 

@@ -6,7 +6,7 @@ import sys
 from clunk.app import App, LocalEntrypoint
 from clunk.function import Function
 
-from .errors import FAILED, Exit, usage
+from .errors import FAILED, Exit, not_found, usage
 
 
 class Target:
@@ -52,7 +52,7 @@ def _load_module(name, rest):
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
-            raise usage(f"there is no module {name}", "the name is looked up from the current folder") from None
+            raise not_found(f"there is no module {name}", "the name is looked up from the current folder") from None
         raise
 
 
@@ -100,7 +100,7 @@ def _missing_file(path):
     hint = near
     if near is None and "/" not in path and not path.endswith(".py"):
         hint = f"clunk run -m {path} runs a module by its name"
-    return usage(f"there is no file {path}", hint)
+    return not_found(f"there is no file {path}", hint)
 
 
 def _import_failure(error, path):
@@ -180,4 +180,4 @@ def _named(module, apps, name, shown):
     if callable(found):
         raise usage(f"{name} is a plain function", "decorate it with @app.function() or @app.local_entrypoint()")
     lines = "".join(f"\n  clunk run {shown}::{one}" for one in names)
-    raise usage(f"{shown} has no function {name}" + (f"; it has:{lines}" if lines else ""), nearest(name, names))
+    raise not_found(f"{shown} has no function {name}" + (f"; it has:{lines}" if lines else ""), nearest(name, names))

@@ -8,6 +8,8 @@ import time
 # A file that changed so shortly before it was read may change again within the same tick of its clock. Nanoseconds.
 SETTLED_NS = 2_000_000_000
 FORMAT = 1
+# Projects whose digests are remembered.
+PROJECTS_MAX = 50
 
 
 def cache_folder():
@@ -20,7 +22,7 @@ class DigestCache:
 
     def __init__(self, root, folder=None):
         name = hashlib.sha256(os.fsencode(root)).hexdigest()[:32]
-        self._path = os.path.join(folder or cache_folder(), f"digests-{name}.json")
+        self._path = os.path.join(folder or cache_folder(), "digests", f"{name}.json")
         self._known = self._load()
         self._fresh = {}
         self._changed = False
@@ -60,11 +62,20 @@ class DigestCache:
             with open(part, "w") as file:
                 json.dump({"format": FORMAT, "files": self._fresh}, file, separators=(",", ":"))
             os.replace(part, self._path)
+            forget_old(os.path.dirname(self._path))
         except (OSError, UnicodeError):
             try:
                 os.unlink(part)
             except OSError:
                 pass
+
+
+def forget_old(folder):
+    """Keeps the records of the projects that were run last."""
+    with os.scandir(folder) as entries:
+        found = sorted((entry.stat().st_mtime, entry.path) for entry in entries if entry.name.endswith(".json"))
+    for _, path in found[:-PROJECTS_MAX]:
+        os.unlink(path)
 
 
 def hash_file(path):

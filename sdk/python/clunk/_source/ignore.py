@@ -13,7 +13,8 @@ NEVER_FOLDERS = frozenset(
 NEVER_FILES = frozenset((".DS_Store", "Thumbs.db"))
 NEVER_ENDINGS = (".pyc", ".pyo", ".swp")
 # A folder with one of these is a virtual environment, or says itself that it is a cache.
-FOLDER_MARKS = frozenset(("pyvenv.cfg", "CACHEDIR.TAG"))
+# The last one marks the state folder of a server.
+FOLDER_MARKS = frozenset(("pyvenv.cfg", "CACHEDIR.TAG", "clunk.db"))
 
 _PLAIN = re.compile(r"[^*?\[\\]+\Z").match
 _CLASSES = {
