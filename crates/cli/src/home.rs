@@ -59,10 +59,15 @@ pub fn find_server() -> anyhow::Result<Option<Target>> {
 pub fn local_server() -> Option<ServerFile> {
     let text = std::fs::read(state_dir().join("server.json")).ok()?;
     let server: ServerFile = serde_json::from_slice(&text).ok()?;
-    let pid = rustix::process::Pid::from_raw(server.pid as i32)?;
-    // EPERM is a living process of somebody else.
-    let alive = !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH));
-    alive.then_some(server)
+    is_alive(server.pid).then_some(server)
+}
+
+/// Whether a process runs. One that has ended and was not waited for yet does not.
+pub fn is_alive(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The state is the word behind the name, which may hold anything.
+    let state = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next());
+    !matches!(state, Some("Z" | "X") | None)
 }
 
 /// The server, or the error that says how to start one.

@@ -26,6 +26,9 @@ pub const NDJSON_TYPE: &str = "application/x-ndjson";
 /// The local server's port; the letters C L U N K on a telephone.
 pub const DEFAULT_PORT: u16 = 25865;
 
+/// In the state folder: a Unix socket with the same API, for clients of the same machine.
+pub const SOCKET_FILE: &str = "clunk.sock";
+
 /// `{"error": {...}}`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ErrorAnswer {

@@ -1,17 +1,21 @@
 //! One server process: what it is made of, how it starts, how it stops.
 
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::serve::ListenerExt;
 use clunk_agent::Logs;
 use clunk_core::Digest;
+use clunk_core::api::SOCKET_FILE;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::tree::Tree;
 use clunk_image::{BlobSource, HostSettings, Images, ImagesConfig};
 use clunk_runtime::{Limits, Runtime};
 use clunk_store::{Blobs, SqliteStore, Store};
+use tokio::net::UnixListener;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{io_error, store_error};
@@ -140,9 +144,12 @@ pub async fn serve(
         let _ = socket.set_nodelay(true);
     });
     let drained = CancellationToken::new();
-    let serving = axum::serve(listener, endpoints::router(server.clone()))
-        .with_graceful_shutdown(drained.clone().cancelled_owned());
-    let serving = tokio::spawn(serving.into_future());
+    let router = endpoints::router(server.clone());
+    let socket = bind_socket(&state.path);
+    let local = socket.map(|socket| serve_local(socket, router.clone(), drained.clone()));
+    let remote = axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());
+    let mut serving = vec![tokio::spawn(remote.into_future())];
+    serving.extend(local);
     state.announce(&bound.url).map_err(|error| io_error("write server.json", &error))?;
     ready(&bound.url);
     stopping.cancelled().await;
@@ -150,19 +157,39 @@ pub async fn serve(
     Ok(())
 }
 
+/// The same API for clients of this machine, on a socket in the state folder: large payloads travel in half the time.
+/// None when the path is too long for a socket; clients then use the port.
+fn bind_socket(state: &Path) -> Option<UnixListener> {
+    let path = state.join(SOCKET_FILE);
+    let _ = std::fs::remove_file(&path);
+    let socket = UnixListener::bind(&path).inspect_err(|error| tracing::info!(%error, "no local socket"));
+    let socket = socket.ok()?;
+    // The token is asked for here as well; this only keeps strangers from connecting at all.
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(&path, private).ok().map(|()| socket)
+}
+
+fn serve_local(
+    socket: UnixListener,
+    router: axum::Router,
+    drained: CancellationToken,
+) -> JoinHandle<std::io::Result<()>> {
+    tokio::spawn(axum::serve(socket, router).with_graceful_shutdown(drained.cancelled_owned()).into_future())
+}
+
 /// In order: health fails (it reads `stopping`), apps and their containers end, connections drain, the store is synced.
 async fn shut_down(
     server: &Server,
     state: &StateDir,
     drained: CancellationToken,
-    serving: tokio::task::JoinHandle<std::io::Result<()>>,
+    serving: Vec<JoinHandle<std::io::Result<()>>>,
 ) {
     state.withdraw();
     tracing::info!(version = VERSION, "stopping");
     server.engine.stop_all().await;
     server.engine.runtime.shutdown().await;
     drained.cancel();
-    if tokio::time::timeout(DRAIN_LIMIT, serving).await.is_err() {
+    if tokio::time::timeout(DRAIN_LIMIT, futures_util::future::join_all(serving)).await.is_err() {
         tracing::info!("some clients kept their connections open; closing them");
     }
     if let Err(error) = server.engine.store.flush().await {

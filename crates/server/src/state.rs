@@ -56,6 +56,7 @@ impl StateDir {
 
     pub fn withdraw(&self) {
         let _ = fs::remove_file(self.path.join("server.json"));
+        let _ = fs::remove_file(self.path.join(clunk_core::api::SOCKET_FILE));
     }
 }
 

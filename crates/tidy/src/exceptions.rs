@@ -55,6 +55,8 @@ pub const FOREIGN_TEXTS: &[Exception] = &[];
 
 /// Modules that may have unsafe code.
 pub const UNSAFE_MODULES: &[&str] = &[
+    // Memory of sealed files.
+    "crates/agent/src/mapped.rs",
     // Registers a descriptor that it owns.
     "crates/agent/src/polled.rs",
     // Become a session leader; take over the descriptor of whoever waits for the start.

@@ -23,7 +23,7 @@ pub fn run(args: Down, output: Output) -> anyhow::Result<ExitCode> {
     signal(pid, Signal::TERM)?;
     let asked = Instant::now();
     let mut said = false;
-    while rustix::process::test_kill_process(pid).is_ok() {
+    while home::is_alive(server.pid) {
         if asked.elapsed() > SAY_AFTER && !said {
             output.say("waiting for containers to end …");
             said = true;

@@ -6,6 +6,7 @@ import sys
 import clunk
 from clunk import exception
 
+from .discovery import local_socket
 from .http import Connection, ConnectionLost
 
 # Connections that wait for work; more are closed when they come back.
@@ -69,6 +70,8 @@ class Client:
         self._idle = []
         python = sys.version.partition(" ")[0]
         host = f"{self.address[0]}:{self.address[1]}"
+        if not self._tls:
+            self.address = local_socket(self.url) or self.address
         self.head = (
             f" HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
             f"clunk-client: python/{clunk.__version__}\r\n"

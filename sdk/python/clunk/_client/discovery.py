@@ -55,6 +55,19 @@ def _read_token(path):
         ) from None
 
 
+def local_socket(url):
+    """The path of the Unix socket of the server of this machine, when the address is its own: payloads travel faster
+    there than through a port."""
+    state = state_folder()
+    path = os.path.join(state, "clunk.sock")
+    try:
+        with open(os.path.join(state, "server.json"), "rb") as file:
+            own = json.loads(file.read())["url"].rstrip("/") == url
+        return path if own and os.access(path, os.W_OK) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 def _running_server(state):
     """The address that the state folder names, when its process lives."""
     try:
@@ -63,13 +76,16 @@ def _running_server(state):
         url, pid = record["url"], int(record["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return url if _is_alive(pid) else None
+
+
+def _is_alive(pid):
+    """Whether a process runs; one that has ended and was not waited for yet does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except OSError:
-        pass
-    return url
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except (OSError, IndexError):
+        return False
 
 
 def find_binary():

@@ -58,16 +58,29 @@ class Head:
         return self.headers.get(b"connection", b"").lower() != b"close"
 
 
+def connect(address):
+    """A socket to `(host, port)`, or to the path of a Unix socket."""
+    is_path = isinstance(address, str)
+    try:
+        if is_path:
+            raw = socket.socket(socket.AF_UNIX)
+            raw.settimeout(CONNECT_TIMEOUT_S)
+            raw.connect(address)
+        else:
+            raw = socket.create_connection(address, CONNECT_TIMEOUT_S)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError as error:
+        where = address if is_path else f"{address[0]}:{address[1]}"
+        raise ConnectionError(f"cannot connect to {where}: {error.strerror or error}") from None
+    raw.settimeout(None)
+    return raw
+
+
 class Connection:
     """One connection: a request, its answer, the next request."""
 
     def __init__(self, address, tls=None):
-        try:
-            raw = socket.create_connection(address, CONNECT_TIMEOUT_S)
-        except OSError as error:
-            raise ConnectionError(f"cannot connect to {address[0]}:{address[1]}: {error.strerror or error}") from None
-        raw.settimeout(None)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        raw = connect(address)
         self.tls = tls is not None
         self.socket = tls.wrap_socket(raw, server_hostname=address[0]) if tls else raw
         self._buffer = bytearray(BUFFER_SIZE)

@@ -192,7 +192,7 @@ class Link:
 def _memory_file(pieces):
     from clunk._pieces import send_pieces
 
-    fd = os.memfd_create("clunk-payload", os.MFD_CLOEXEC)
+    fd = os.memfd_create("clunk-payload", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         send_pieces(lambda batch: os.writev(fd, batch), pieces)
     except BaseException:
