@@ -7,11 +7,13 @@ mod guard;
 pub mod memory;
 mod openapi;
 mod routes;
+mod serve;
 pub mod server;
 pub mod state;
 
 pub use openapi::openapi;
-pub use server::{Server, ServerError, serve};
+pub use serve::serve;
+pub use server::{Server, ServerError};
 pub use state::{Bound, StateDir, Token};
 
 /// The version of this build.

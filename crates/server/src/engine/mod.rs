@@ -4,6 +4,7 @@ mod app;
 mod capacity;
 pub mod compose;
 mod pool;
+mod record;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use clunk_agent::replica::now_ms;
 use clunk_agent::{AppLog, CallEnd, Ended, Payload, Raised, Replica, ReplicaOwner, ReplicaSpec};
-use clunk_core::api::{CallRecord, ContainerRecord};
+use clunk_core::api::ContainerRecord;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, CallId, ContainerId, FunctionId, ReplicaId};
@@ -19,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::app::{App, Haste};
 use super::compose::Template;
+use super::record::Record;
 use super::{Engine, capacity};
 
 /// Calls that may wait for one function.
@@ -28,9 +28,9 @@ pub struct Pool {
     pub id: FunctionId,
     pub spec: FunctionSpec,
     template: Template,
-    app: AppId,
+    pub(super) app: AppId,
     log: Arc<AppLog>,
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     state: Mutex<State>,
     /// Number of replicas, for whoever waits until there are none.
     size: watch::Sender<usize>,
@@ -110,7 +110,7 @@ impl Pool {
         format: &'static str,
         arguments: Payload,
     ) -> CallEnd {
-        let id = record.call.id;
+        let id = record.id();
         let control = clunk_agent::frame::control([("id", id.to_string().as_str()), ("format", format)]);
         loop {
             let mut lease = match self.replica().await {
@@ -124,7 +124,7 @@ impl Pool {
                 .await
             {
                 // It went away before the call reached it: another one will do.
-                Ok(CallEnd::Refused) => {}
+                Ok(CallEnd::Refused) => record.refused(),
                 Ok(end) => return end,
                 // Dropping the lease stops the code.
                 Err(_) => return CallEnd::Failed(timeout_error(limit)),
@@ -408,71 +408,6 @@ impl Drop for Lease {
             self.pool.scale();
         } else {
             self.pool.offer(self.replica.id);
-        }
-    }
-}
-
-/// A call's record; dropped unfinished it is canceled.
-struct Record {
-    engine: Arc<Engine>,
-    call: CallRecord,
-    logged: Arc<AtomicU64>,
-}
-
-impl Record {
-    fn new(pool: &Pool, id: CallId) -> Self {
-        let call = CallRecord {
-            id,
-            app: pool.app,
-            function_id: pool.id,
-            function: pool.spec.name.clone(),
-            state: "queued".into(),
-            attempts: 0,
-            created_ms: now_ms(),
-            started_ms: None,
-            ended_ms: None,
-            error: None,
-        };
-        Self { engine: pool.engine.clone(), call, logged: Arc::default() }
-    }
-
-    fn started(&mut self) {
-        self.call.state = "running".into();
-        self.call.attempts += 1;
-        self.call.started_ms = Some(now_ms());
-    }
-
-    fn finish(&mut self, end: &CallEnd) {
-        let (state, error) = match end {
-            CallEnd::Returned(_) => ("succeeded", None),
-            CallEnd::Raised(raised) => ("failed", Some(format!("{}: {}", raised.kind, raised.message))),
-            CallEnd::Failed(error) if error.code == ErrorCode::FunctionTimeout => {
-                ("timed_out", Some(error.message.clone()))
-            }
-            CallEnd::Failed(error)
-                if matches!(error.code, ErrorCode::AppStopped | ErrorCode::CallCanceled) =>
-            {
-                ("canceled", Some(error.message.clone()))
-            }
-            CallEnd::Failed(error) => ("failed", Some(format!("{}: {}", error.code, error.message))),
-            CallEnd::Refused => ("failed", None),
-        };
-        self.end(state, error);
-    }
-
-    fn end(&mut self, state: &str, error: Option<String>) {
-        self.call.state = state.into();
-        self.call.error = error;
-        self.call.ended_ms = Some(now_ms());
-        self.engine.count_ended();
-        self.engine.store.record_call(self.call.clone());
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if self.call.ended_ms.is_none() {
-            self.end("canceled", Some("the caller went away".into()));
         }
     }
 }
