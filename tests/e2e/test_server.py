@@ -25,6 +25,17 @@ def main():
     nap.remote()
 """
 
+
+
+def is_running(pid):
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 NOTHING = {"processes": 0, "mounts": 0, "cgroups": 0, "interfaces": 0, "scratch": 0}
 
 
@@ -48,7 +59,7 @@ def test_up_status_down(own_home):
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     pid = own_home.server()["pid"]
     assert own_home.run("down").returncode == 0
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not is_running(pid)
     assert own_home.run("status").returncode == 3
     assert own_home.run("down").returncode == 0
 
