@@ -8,14 +8,17 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use clunk_core::api::AppEvent;
+use clunk_core::api::{AppEvent, LogEvent};
 use clunk_core::id::AppId;
 use tokio::sync::watch;
 
 /// Bytes of log an app may write; a print in an endless loop must not fill the disk.
 pub const MAX_LOG_BYTES: u64 = 256 << 20;
+/// Bytes of all logs together; the oldest go first.
+const MAX_TOTAL_BYTES: u64 = 2 << 30;
 /// Bytes a reader takes at a time.
 const READ_CHUNK: usize = 256 << 10;
 
@@ -28,6 +31,7 @@ pub struct Logs {
 impl Logs {
     pub fn open(folder: &Path) -> std::io::Result<Self> {
         std::fs::create_dir_all(folder)?;
+        trim(folder, MAX_TOTAL_BYTES, |_| false)?;
         Ok(Self { folder: folder.into(), open: Mutex::default() })
     }
 
@@ -40,7 +44,7 @@ impl Logs {
         let file = OpenOptions::new().create(true).append(true).read(true).open(self.path(app))?;
         let length = file.metadata()?.len();
         let written = watch::Sender::new(Written { length, finished: false });
-        let log = Arc::new(AppLog { file: Mutex::new(file), written });
+        let log = Arc::new(AppLog { file: Mutex::new(file), written, closed: AtomicBool::new(false) });
         self.open.lock().expect("no panic while locked").insert(app, log.clone());
         Ok(log)
     }
@@ -49,6 +53,13 @@ impl Logs {
     pub fn finish(&self, app: AppId) {
         if let Some(log) = self.open.lock().expect("no panic while locked").remove(&app) {
             log.written.send_modify(|written| written.finished = true);
+        }
+        let running: Vec<_> =
+            self.open.lock().expect("no panic while locked").keys().map(|app| self.path(*app)).collect();
+        if let Err(error) =
+            trim(&self.folder, MAX_TOTAL_BYTES, |path| running.iter().any(|other| other == path))
+        {
+            tracing::warn!(%error, "could not remove old logs");
         }
     }
 
@@ -99,28 +110,72 @@ struct Written {
 pub struct AppLog {
     file: Mutex<File>,
     written: watch::Sender<Written>,
+    /// Why nothing more is written, once that is so.
+    closed: AtomicBool,
 }
 
 impl AppLog {
-    /// Appends one event. A full disk loses log lines, never calls.
+    /// Appends one event. A full disk, or a log at its bound, loses log lines, never calls.
     pub fn write(&self, event: &AppEvent) {
-        let length = self.written.borrow().length;
-        if length >= MAX_LOG_BYTES {
+        if self.closed.load(Ordering::Relaxed) {
             return;
         }
-        let mut line = serde_json::to_vec(event).expect("events have a JSON form");
-        line.push(b'\n');
+        let mut line = to_line(event);
+        let length = self.written.borrow().length;
         if length + line.len() as u64 > MAX_LOG_BYTES {
-            line = br#"{"type":"app","time_ms":0,"state":"log full: later output of this app is not kept"}"#
-                .to_vec();
-            line.push(b'\n');
+            self.closed.store(true, Ordering::Relaxed);
+            let Some(last) = last_words(event) else { return };
+            line = to_line(&last);
         }
         let mut file = self.file.lock().expect("no panic while locked");
         match file.write_all(&line) {
             Ok(()) => self.written.send_modify(|written| written.length += line.len() as u64),
-            Err(error) => tracing::warn!(%error, "could not write to an app's log"),
+            Err(error) => {
+                // Half a line would spoil the next one.
+                let _ = file.set_len(length);
+                if !self.closed.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(%error, "could not write to an app's log; it ends here");
+                }
+            }
         }
     }
+}
+
+fn to_line(event: &AppEvent) -> Vec<u8> {
+    let mut line = serde_json::to_vec(event).expect("events have a JSON form");
+    line.push(b'\n');
+    line
+}
+
+/// What the reader of a full log sees.
+fn last_words(event: &AppEvent) -> Option<AppEvent> {
+    let AppEvent::Log(log) = event else { return None };
+    let text = format!(
+        "\nclunk: this app has printed {} MiB; what it prints from here on is not kept\n",
+        MAX_LOG_BYTES >> 20
+    );
+    Some(AppEvent::Log(LogEvent { stream: "stderr".into(), text, ..log.clone() }))
+}
+
+/// Removes the oldest logs of ended apps until the rest fits.
+fn trim(folder: &Path, most: u64, running: impl Fn(&Path) -> bool) -> std::io::Result<()> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        if let Ok(metadata) = entry.metadata() {
+            found.push((metadata.modified()?, metadata.len(), entry.path()));
+        }
+    }
+    found.sort();
+    let mut total: u64 = found.iter().map(|(_, length, _)| length).sum();
+    for (_, length, path) in found {
+        if total <= most {
+            break;
+        }
+        if !running(&path) && std::fs::remove_file(&path).is_ok() {
+            total -= length;
+        }
+    }
+    Ok(())
 }
 
 /// Reads a log, chunk by chunk of whole lines.
@@ -189,6 +244,23 @@ mod tests {
         }
         logs.finish(app);
         assert_eq!(follower.await.unwrap().lines().count(), 100);
+    }
+
+    #[test]
+    fn the_oldest_logs_of_ended_apps_go_first() {
+        let folder = tempfile::tempdir().unwrap();
+        for (age, name) in ["old", "running", "new"].iter().enumerate() {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_len(100).unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(age as u64);
+            file.set_modified(time).unwrap();
+        }
+        let left = |most| {
+            trim(folder.path(), most, |path| path.ends_with("running")).unwrap();
+            std::fs::read_dir(folder.path()).unwrap().count()
+        };
+        assert_eq!([left(300), left(200), left(0)], [3, 2, 1]);
+        assert!(folder.path().join("running").exists());
     }
 
     #[tokio::test]

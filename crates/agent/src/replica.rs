@@ -16,6 +16,7 @@ use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{AppId, CallId, ReplicaId};
 use clunk_runtime::{ContainerSpec, Control, Exit, ExitReason, Runtime, RuntimeError, Usage};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::frame::{self, Kind};
 use crate::link::{Frame, Link, LinkError, LinkReader};
@@ -121,8 +122,9 @@ impl Replica {
             stop: Notify::new(),
             kill: Notify::new(),
         });
-        let task = Task { replica: replica.clone(), owner, log: spec.log.clone() };
-        tokio::spawn(task.run(spec, runtime));
+        let task = Task { replica: replica.clone(), owner: owner.clone(), log: spec.log.clone() };
+        let running = tokio::spawn(task.run(spec, runtime));
+        tokio::spawn(survive(running, replica.clone(), owner));
         replica
     }
 
@@ -201,6 +203,18 @@ impl Replica {
             let _ = call.answer.send(CallEnd::Failed(error.clone()));
         }
     }
+}
+
+/// Whatever happens to a replica's task, its calls are answered and its owner hears of its end.
+async fn survive(running: JoinHandle<()>, replica: Arc<Replica>, owner: Arc<dyn ReplicaOwner>) {
+    let Err(panic) = running.await else { return };
+    tracing::error!(replica = %replica.id, %panic, "a replica's task panicked");
+    if let Some(control) = replica.control.get() {
+        control.signal(rustix::process::Signal::KILL.as_raw());
+    }
+    let error = ErrorBody::new(ErrorCode::Internal, "the server lost track of the container; this is a bug");
+    replica.fail_all(&error);
+    owner.ended(replica.id, Ended::Crashed(error));
 }
 
 /// What made the serving loop end.

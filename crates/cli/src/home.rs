@@ -62,6 +62,15 @@ pub fn local_server() -> Option<ServerFile> {
     is_alive(server.pid).then_some(server)
 }
 
+/// The process that holds the state folder, also while it starts or stops.
+pub fn lock_holder() -> Option<u32> {
+    let pid = std::fs::read_to_string(state_dir().join("lock")).ok()?.trim().parse().ok()?;
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    // A number of long ago may be another process's by now.
+    let ours = command.split(|byte| *byte == 0).any(|word| word == b"--foreground");
+    (ours && is_alive(pid)).then_some(pid)
+}
+
 /// Whether a process runs. One that has ended and was not waited for yet does not.
 pub fn is_alive(pid: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };

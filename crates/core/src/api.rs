@@ -214,6 +214,10 @@ pub struct OpenShell {
     #[serde(default)]
     pub trees: Vec<Digest>,
     #[serde(default)]
+    pub block_network: bool,
+    #[serde(default)]
+    pub memory_limit_mib: Option<u64>,
+    #[serde(default)]
     pub command: Vec<String>,
     #[serde(default = "rows")]
     pub rows: u16,

@@ -13,7 +13,7 @@ const TEXT_LEN: usize = 26;
 
 /// Why a text is not an id of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a {prefix} id (want `{prefix}-` and 26 letters or digits)")]
+#[error("`{text}` is no id of this kind (want `{prefix}-` and 26 letters or digits)")]
 pub struct IdError {
     text: String,
     prefix: &'static str,
@@ -186,6 +186,6 @@ mod tests {
     fn another_kind_is_refused_by_name() {
         let text = AppId::from_parts(1, [0; 10]).to_string();
         let error = text.parse::<CallId>().unwrap_err().to_string();
-        assert!(error.contains("is not a call id"), "{error}");
+        assert!(error.contains("want `call-`"), "{error}");
     }
 }

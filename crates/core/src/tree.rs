@@ -10,6 +10,9 @@ use crate::Digest;
 /// Files per tree; a project with more has build output in it that belongs in an ignore file.
 pub const MAX_TREE_FILES: usize = 200_000;
 
+/// Folders that are mounted over in every container.
+const RESERVED: &str = "/proc, /sys, /dev, /.clunk";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Tree {
     /// Sorted by path, each path once.
@@ -49,6 +52,8 @@ pub enum TreeError {
     TooManyFiles(usize),
     #[error("`{0}` is not a normal absolute path")]
     BadPath(String),
+    #[error("`{0}` lies where every container has something of its own ({RESERVED}): it would not be seen")]
+    Reserved(String),
     #[error("`{0}` is in the tree twice")]
     Duplicate(String),
     #[error("`{0}` is both a file and a folder in the tree")]
@@ -63,6 +68,12 @@ impl Tree {
         }
         if let Some(bad) = files.iter().find(|file| !is_normal(&file.path)) {
             return Err(TreeError::BadPath(bad.path.clone()));
+        }
+        let reserved = |path: &str| {
+            RESERVED.split(", ").any(|root| path == root || path.starts_with(&format!("{root}/")))
+        };
+        if let Some(bad) = files.iter().find(|file| reserved(&file.path)) {
+            return Err(TreeError::Reserved(bad.path.clone()));
         }
         files.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
         for pair in files.windows(2) {
@@ -81,10 +92,10 @@ impl Tree {
         Digest::of_json(self)
     }
 
-    /// The digests of every blob the tree needs.
-    pub fn blobs(&self) -> impl Iterator<Item = Digest> + '_ {
+    /// Digest and size of every blob the tree needs.
+    pub fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> + '_ {
         self.files.iter().filter_map(|file| match &file.content {
-            TreeContent::Blob { digest, .. } => Some(*digest),
+            TreeContent::Blob { digest, size } => Some((*digest, *size)),
             TreeContent::Link { .. } => None,
         })
     }
@@ -119,6 +130,14 @@ mod tests {
         for path in ["root/a", "/root/../etc/passwd", "/", "/a//b", "/a/", "/a/./b", "/a\0b"] {
             assert_eq!(Tree::new(vec![file(path)]), Err(TreeError::BadPath(path.into())));
         }
+    }
+
+    #[test]
+    fn what_would_not_be_seen_is_refused() {
+        for path in ["/proc/x", "/dev", "/.clunk/clunk_runner.py"] {
+            assert_eq!(Tree::new(vec![file(path)]), Err(TreeError::Reserved(path.into())));
+        }
+        assert!(Tree::new(vec![file("/device")]).is_ok());
     }
 
     #[test]

@@ -20,8 +20,9 @@ pub async fn owner(State(server): State<Arc<Server>>, request: Request, next: Ne
 }
 
 fn check(server: &Server, headers: &HeaderMap) -> Result<(), Failure> {
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
     let given =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
     match given {
         Some(token) if server.token.matches(token) => {}
         Some(_) => {
@@ -54,7 +55,9 @@ fn check_version(client: &str) -> Result<(), Failure> {
     };
     let hint = match theirs.cmp(&ours) {
         std::cmp::Ordering::Equal => return Ok(()),
-        std::cmp::Ordering::Less => "update the client: pip install --upgrade clunk",
+        std::cmp::Ordering::Less => {
+            "use the SDK of this server: `clunk run` brings it along, `make wheel` packs it"
+        }
         std::cmp::Ordering::Greater => "restart the server with the newer clunk: clunk down, then clunk up",
     };
     let text = format!("client {version} and server {} do not understand each other", crate::VERSION);

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// Large payloads often come one after the other; the last one of a burst gives back for all.
 const QUIET: Duration = Duration::from_secs(1);
+/// Idle threads of the pool end after ten seconds.
+const THREADS_END: Duration = Duration::from_secs(12);
 
 #[cfg(target_env = "gnu")]
 const MAX_ARENAS: i32 = 2;
@@ -28,6 +30,9 @@ pub fn give_back_soon() {
     }
     tokio::spawn(async {
         tokio::time::sleep(QUIET).await;
+        let _ = tokio::task::spawn_blocking(trim).await;
+        // Threads that did the work keep theirs until they end.
+        tokio::time::sleep(THREADS_END).await;
         PLANNED.store(false, Ordering::Release);
         let _ = tokio::task::spawn_blocking(trim).await;
     });

@@ -18,6 +18,8 @@ use crate::server::{Server, ServerError};
 use crate::state::{Bound, StateDir};
 use crate::{VERSION, endpoints};
 
+/// How long apps may take to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
 /// How long open connections may take to end after the apps have stopped.
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 
@@ -86,7 +88,9 @@ async fn shut_down(
 ) {
     state.withdraw();
     tracing::info!(version = VERSION, "stopping");
-    server.engine.stop_all().await;
+    if tokio::time::timeout(STOP_LIMIT, server.engine.stop_all()).await.is_err() {
+        tracing::error!("some apps did not stop; the runtime ends their containers");
+    }
     server.engine.runtime.shutdown().await;
     drained.cancel();
     if tokio::time::timeout(DRAIN_LIMIT, futures_util::future::join_all(serving)).await.is_err() {

@@ -43,6 +43,8 @@ impl StateDir {
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(already_running(path)),
             Err(errno) => return Err(failed(errno.into())),
         }
+        // Who holds it, for `clunk down` while the server starts or stops. Only a word to people: the lock decides.
+        let _ = lock.set_len(0).and_then(|()| (&lock).write_all(std::process::id().to_string().as_bytes()));
         check_format(path)?;
         let _ = fs::remove_file(path.join("server.json"));
         Ok(Self { path: path.into(), _lock: lock })

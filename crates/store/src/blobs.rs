@@ -51,6 +51,20 @@ impl Blobs {
         self.place(digest).exists()
     }
 
+    /// Whether the blob is here with this many bytes. One that is not what it should be is removed.
+    pub fn is_sound(&self, digest: Digest, size: u64) -> bool {
+        let path = self.place(digest);
+        match fs::metadata(&path) {
+            Ok(found) if found.len() == size => true,
+            Ok(_) => {
+                tracing::warn!(%digest, "removed a damaged blob");
+                let _ = fs::remove_file(&path);
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
     pub fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.place(digest);
         match fs::read(&path) {
@@ -158,6 +172,18 @@ mod tests {
         assert_eq!(blobs.put(b"hello").unwrap(), digest);
         assert_eq!(blobs.read(digest).unwrap().as_deref(), Some(&b"hello"[..]));
         assert_eq!(blobs.read(Digest::of("other")).unwrap(), None);
+    }
+
+    #[test]
+    fn a_damaged_blob_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let digest = blobs.put(b"hello").unwrap();
+        assert!(blobs.is_sound(digest, 5));
+        fs::write(blobs.path(digest).unwrap(), "hell").unwrap();
+        assert!(!blobs.is_sound(digest, 5) && !blobs.contains(digest));
+        blobs.put(b"hello").unwrap();
+        assert!(blobs.is_sound(digest, 5));
     }
 
     #[test]

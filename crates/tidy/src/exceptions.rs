@@ -50,8 +50,8 @@ pub const BANNED_CALLS: &[Exception] = &[
     ),
 ];
 
-/// Machine paths and hosts; the item is the text.
-pub const FOREIGN_TEXTS: &[Exception] = &[];
+/// Hosts in addresses; the item is the host.
+pub const FOREIGN_HOSTS: &[Exception] = &[];
 
 /// Modules that may have unsafe code.
 pub const UNSAFE_MODULES: &[&str] = &[

@@ -67,7 +67,7 @@ fn lines_end_where_they_end() {
 
 #[test]
 fn nothing_belongs_to_one_machine() {
-    hold(files::foreign_texts(&Tree::load()), exceptions::FOREIGN_TEXTS);
+    hold(files::foreign_hosts(&Tree::load()), exceptions::FOREIGN_HOSTS);
 }
 
 #[test]

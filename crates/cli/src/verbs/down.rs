@@ -15,15 +15,17 @@ const SAY_AFTER: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub fn run(args: Down, output: Output) -> anyhow::Result<ExitCode> {
-    let Some(server) = home::local_server() else {
+    let announced = home::local_server();
+    let Some(number) = announced.as_ref().map(|server| server.pid).or_else(home::lock_holder) else {
         output.say("no server is running");
         return Ok(ExitCode::SUCCESS);
     };
-    let Some(pid) = Pid::from_raw(server.pid as i32) else { anyhow::bail!("server.json names no process") };
+    let name = announced.map_or_else(|| format!("process {number}"), |server| server.url);
+    let Some(pid) = Pid::from_raw(number as i32) else { anyhow::bail!("server.json names no process") };
     signal(pid, Signal::TERM)?;
     let asked = Instant::now();
     let mut said = false;
-    while home::is_alive(server.pid) {
+    while home::is_alive(number) {
         if asked.elapsed() > SAY_AFTER && !said {
             output.say("waiting for containers to end …");
             said = true;
@@ -32,7 +34,7 @@ pub fn run(args: Down, output: Output) -> anyhow::Result<ExitCode> {
             signal(pid, Signal::KILL)?;
         }
         if asked.elapsed() > LIMIT {
-            let text = format!("process {} has not stopped after {} s", server.pid, LIMIT.as_secs());
+            let text = format!("process {number} has not stopped after {} s", LIMIT.as_secs());
             return Err(ui::error(
                 ErrorCode::Internal,
                 text,
@@ -41,7 +43,7 @@ pub fn run(args: Down, output: Output) -> anyhow::Result<ExitCode> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    output.say(format_args!("stopped {}", server.url));
+    output.say(format_args!("stopped {name}"));
     Ok(ExitCode::SUCCESS)
 }
 

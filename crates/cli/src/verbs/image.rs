@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clunk_core::api::{ImageDetail, ImageRecord, LayerRecord, PruneAnswer};
+use clunk_core::error::ErrorCode;
 use serde_json::json;
 
 use crate::api::Client;
@@ -12,6 +13,9 @@ use crate::ui::{self, Output};
 
 pub fn run(verb: Image, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::new(home::need_server()?);
+    if let Image::Inspect { id } | Image::Remove { id } = &verb {
+        check_id(id)?;
+    }
     match verb {
         Image::List => list(&client, output)?,
         Image::Inspect { id } => inspect(&client, &id, output)?,
@@ -22,6 +26,14 @@ pub fn run(verb: Image, output: Output) -> anyhow::Result<ExitCode> {
         Image::Prune => prune(&client, output)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// An id goes into a path.
+fn check_id(id: &str) -> anyhow::Result<()> {
+    if !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Ok(());
+    }
+    Err(ui::error(ErrorCode::NotFound, format!("there is no image {id:?}"), "`clunk image list` shows them"))
 }
 
 fn list(client: &Client, output: Output) -> anyhow::Result<()> {

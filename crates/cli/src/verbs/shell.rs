@@ -19,6 +19,8 @@ use crate::{launch, progress};
 const INPUT: u8 = 0;
 const SIZE: u8 = 1;
 const EXIT: u8 = 2;
+/// Between two tellings that the input has ended.
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(300);
 
 pub fn run(args: Shell, output: Output) -> anyhow::Result<ExitCode> {
     let target = launch::ensure_server(output)?;
@@ -182,8 +184,12 @@ fn send_input(mut socket: TcpStream) {
         if readable {
             let count = rustix::io::read(&stdin, &mut buffer).unwrap_or(0);
             let content: &[u8] = if count == 0 { b"\x04" } else { &buffer[..count] };
-            if frame(INPUT, content).is_err() || count == 0 {
+            if frame(INPUT, content).is_err() {
                 return;
+            }
+            // A shell that is still starting may throw the end of its input away: it is told until it is gone.
+            if count == 0 {
+                std::thread::sleep(AGAIN);
             }
         }
     }

@@ -40,6 +40,8 @@ pub fn run(args: Up, output: Output) -> anyhow::Result<ExitCode> {
 fn foreground(args: Up, output: Output) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // Telling standard error that it cannot be written to would panic: its disk may be full.
+        .log_internal_errors(false)
         .with_ansi(ui::colour())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("CLUNK_LOG").unwrap_or_else(|_| "info".into()),

@@ -21,6 +21,10 @@ use super::compose::Template;
 use super::record::Record;
 use super::{Engine, capacity};
 
+/// Containers that one function starts at the same time, for each core: more would only wait for each other, and short
+/// calls are done by the first ones before the last ones are up.
+const STARTING_PER_CORE: usize = 4;
+
 /// Calls that may wait for one function.
 const MAX_WAITING: usize = 2000;
 
@@ -181,7 +185,9 @@ impl Pool {
         let floor = (policy.min_containers as usize).saturating_sub(alive);
         let wanted = state.waiting.len().saturating_sub(starting).max(floor);
         let room = policy.max_containers.map_or(usize::MAX, |max| (max as usize).saturating_sub(alive));
-        for _ in 0..wanted.min(room) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let wave = (STARTING_PER_CORE * cores).saturating_sub(starting);
+        for _ in 0..wanted.min(room).min(wave) {
             if !self.engine.capacity.reserve(capacity::memory_of(&self.spec)) {
                 break;
             }
@@ -347,6 +353,7 @@ struct Owner(Arc<Pool>);
 impl ReplicaOwner for Owner {
     fn ready(&self, replica: ReplicaId) {
         self.0.offer(replica);
+        self.0.scale();
     }
 
     fn ended(&self, replica: ReplicaId, ended: Ended) {

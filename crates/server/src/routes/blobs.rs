@@ -38,8 +38,9 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Jso
         // A body that broke off ends inside a blob, also when it broke off between two: nothing is committed.
         let broken = piece.is_err();
         let piece = piece.unwrap_or_else(|_| Bytes::from_static(&[0]));
-        // A writer that is gone has failed and says why.
-        if pieces.send(piece).await.is_err() || broken {
+        // A writer that is gone has failed and says why; the rest is read so that the client gets to hear it.
+        let _ = pieces.send(piece).await;
+        if broken {
             break;
         }
     }

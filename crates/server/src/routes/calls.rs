@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
+use axum::http::Uri;
 use clunk_core::api::CallRecord;
 use clunk_core::id::{AppId, CallId};
 use serde::Deserialize;
 
-use super::id;
+use super::{id, query};
 use crate::answer::{Failure, not_found};
 use crate::server::Server;
 
@@ -22,10 +23,8 @@ pub struct Filter {
     limit: Option<u32>,
 }
 
-pub async fn list(
-    State(server): State<Arc<Server>>,
-    Query(filter): Query<Filter>,
-) -> Result<Json<Vec<CallRecord>>, Failure> {
+pub async fn list(State(server): State<Arc<Server>>, uri: Uri) -> Result<Json<Vec<CallRecord>>, Failure> {
+    let filter: Filter = query(&uri)?;
     let app = filter.app.as_deref().map(id::<AppId>).transpose()?;
     let limit = filter.limit.unwrap_or(DEFAULT_LISTED).min(MAX_LISTED);
     server.engine.store.flush().await?;

@@ -106,9 +106,8 @@ async fn spool(temporary: &FilePath, body: Body) -> Result<Payload, Failure> {
         if total > MAX_PAYLOAD {
             return Err(too_large());
         }
-        if pieces.send(piece).await.is_err() {
-            break;
-        }
+        // A writer that has failed says why below; the rest is read all the same, so that the client gets to hear it.
+        let _ = pieces.send(piece).await;
     }
     drop(pieces);
     let written = writing.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Query, State};
+use axum::extract::State;
+use axum::http::Uri;
 use axum::response::Response;
 use clunk_core::api::AppEvent;
 use clunk_core::error::{ErrorBody, ErrorCode};
@@ -11,7 +12,7 @@ use clunk_core::id::{AppId, CallId};
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 
-use super::{id, lines};
+use super::{id, lines, query};
 use crate::answer::{Failure, io_error, not_found};
 use crate::server::Server;
 
@@ -25,10 +26,8 @@ pub struct Filter {
     follow: bool,
 }
 
-pub async fn read(
-    State(server): State<Arc<Server>>,
-    Query(filter): Query<Filter>,
-) -> Result<Response, Failure> {
+pub async fn read(State(server): State<Arc<Server>>, uri: Uri) -> Result<Response, Failure> {
+    let filter: Filter = query(&uri)?;
     let call = filter.call.as_deref().map(id::<CallId>).transpose()?;
     let app = match (&filter.app, call) {
         (Some(app), _) => id::<AppId>(app)?,

@@ -12,6 +12,8 @@ pub mod status;
 pub mod trees;
 
 use axum::body::{Body, Bytes};
+use axum::extract::Query;
+use axum::http::Uri;
 use axum::response::Response;
 use clunk_core::api::NDJSON_TYPE;
 use clunk_core::error::{ErrorBody, ErrorCode};
@@ -31,6 +33,12 @@ pub async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
     })?;
     Ok(serde_json::from_slice(&bytes)
         .map_err(|error| ErrorBody::new(ErrorCode::BadRequest, format!("the body does not fit: {error}")))?)
+}
+
+/// Reads the parameters behind the `?`.
+pub fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
+    let found = Query::try_from_uri(uri).map(|Query(found)| found);
+    Ok(found.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.body_text()))?)
 }
 
 /// Reads an id out of a path.

@@ -13,7 +13,7 @@ use axum::response::Response;
 use clunk_core::api::OpenShell;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::ImageId;
-use clunk_runtime::{Control, ExitReason, Profile, Started, Stdio};
+use clunk_runtime::{Control, ExitReason, Network, Profile, Started, Stdio};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
 
@@ -75,6 +75,12 @@ async fn start(server: &Server, shell: OpenShell) -> Result<Started, Failure> {
     container.env.push(("TERM".into(), term));
     container.stdio = Stdio::Terminal { rows: shell.rows, columns: shell.columns };
     container.profile = Profile::Build;
+    if shell.block_network {
+        container.network = Network::None;
+    }
+    if let Some(limit) = shell.memory_limit_mib {
+        container.limits.memory_bytes = Some(limit << 20);
+    }
     let started = engine.runtime.start(container).await;
     Ok(started.map_err(|error| ErrorBody::new(ErrorCode::StartFailed, error.to_string()))?)
 }

@@ -20,13 +20,16 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Jso
         Tree::new(request.files).map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
     let blobs = server.blobs.clone();
     let answer = tokio::task::spawn_blocking(move || {
-        let mut missing: Vec<_> = tree.blobs().filter(|digest| !blobs.contains(*digest)).collect();
+        let mut missing: Vec<_> =
+            tree.blobs().filter(|(digest, size)| !blobs.is_sound(*digest, *size)).collect();
         missing.sort_unstable();
         missing.dedup();
         let digest = tree.digest();
-        if missing.is_empty() && !blobs.contains(digest) {
-            blobs.put(&serde_json::to_vec(&tree).expect("a tree has a JSON form"))?;
+        let text = serde_json::to_vec(&tree).expect("a tree has a JSON form");
+        if missing.is_empty() && !blobs.is_sound(digest, text.len() as u64) {
+            blobs.put(&text)?;
         }
+        let missing = missing.into_iter().map(|(digest, _)| digest).collect();
         Ok::<_, clunk_store::StoreError>(TreeAnswer { tree: digest, missing })
     });
     let answer = answer.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;

@@ -31,5 +31,7 @@ def prepare(words):
         client.close()
     import json
 
-    json.dump({"image": record["image"], "trees": record.get("trees", [])}, sys.stdout)
+    shell = {name: record[name] for name in ("image", "trees", "block_network") if name in record}
+    limit = record.get("resources", {}).get("memory_limit_mib")
+    json.dump({**shell, "memory_limit_mib": limit}, sys.stdout)
     return DONE
