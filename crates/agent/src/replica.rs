@@ -496,9 +496,10 @@ fn start_error(error: &RuntimeError) -> ErrorBody {
     let code = match error {
         RuntimeError::NotPermitted(_) => ErrorCode::ContainersNotPermitted,
         RuntimeError::DiskFull(_) => ErrorCode::DiskFull,
-        RuntimeError::Start { .. } | RuntimeError::Helper(_) | RuntimeError::Ended(_) => {
-            ErrorCode::StartFailed
-        }
+        RuntimeError::Start { .. }
+        | RuntimeError::NoNetwork(_)
+        | RuntimeError::Helper(_)
+        | RuntimeError::Ended(_) => ErrorCode::StartFailed,
     };
     ErrorBody::new(code, error.to_string()).hint("`clunk doctor` shows what this machine can do")
 }

@@ -59,6 +59,11 @@ impl Ids {
         }
     }
 
+    /// Removes a folder in the background, whichever users of containers own what is in it.
+    pub fn discard(&self, path: &Path) {
+        self.runtime.discard(path.to_path_buf());
+    }
+
     /// The mode a file gets. Where containers' root is the host's root a set-user-id file would be a way for any
     /// local user to become root; containers run without new privileges, so nothing is lost by dropping the bit.
     fn file_mode(&self, mode: u32) -> Mode {

@@ -108,6 +108,11 @@ pub(crate) async fn run(
         link: false,
         profile: Profile::Build,
     };
+    if let (Network::NatOrNone, Some(log)) = (spec.network, log)
+        && let Some(reason) = runtime.no_network().await
+    {
+        log.line(&format!("this step has no network: {reason}"));
+    }
     let started = runtime.start(spec).await?;
     let mut guard = Guard { control: Some(started.control.clone()), scratch };
     let mut sink = Sink { tail: VecDeque::new(), captured: String::new(), log };

@@ -176,6 +176,9 @@ impl ImageError {
             Self::StepFailed { reason: ExitReason::OutOfMemory { .. }, .. } => {
                 "give builds more memory, or let the step do less at once".into()
             }
+            Self::Runtime(error) if matches!(**error, RuntimeError::NoNetwork(_)) => {
+                "when that is done, run `clunk down` and build again; `clunk doctor` checks it".into()
+            }
             Self::TreeMissing(_) | Self::BlobMissing(_) => {
                 "send the files again: run the command again".into()
             }

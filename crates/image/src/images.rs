@@ -254,7 +254,7 @@ impl Images {
         let runner = self.0.runner_digest()?;
         let mut built = self.0.built.write().expect("no panic while held");
         for id in self.0.all_ids() {
-            remove_leftovers(&self.0.home(id))?;
+            remove_leftovers(&self.0.home(id), &self.0.context.layers.ids)?;
         }
         for (id, record) in self.0.records() {
             let whole = record.chain.stack.iter().all(|layer| self.0.context.layers.exists(layer));

@@ -56,6 +56,7 @@ pub(crate) struct Pin {
 /// A folder for work in progress; gone when dropped.
 pub(crate) struct Scratch {
     path: PathBuf,
+    ids: Ids,
 }
 
 impl Layers {
@@ -65,7 +66,7 @@ impl Layers {
             fs::create_dir_all(&folder).map_err(|error| ImageError::io("make folder", &folder, error))?;
             // The mapped users of containers must be able to walk down to their files.
             let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o755));
-            remove_leftovers(&folder)?;
+            remove_leftovers(&folder, &ids)?;
         }
         let layers = Self { state: state.into(), ids, pins: Mutex::default(), unsettled: Mutex::default() };
         layers.remove_unsettled()?;
@@ -115,7 +116,7 @@ impl Layers {
             self.ids.give_to_root(&path.join("fs"))
         };
         make().map_err(|error| ImageError::io("make folder", &path, error))?;
-        Ok(Scratch { path })
+        Ok(Scratch { path, ids: self.ids.clone() })
     }
 
     /// Makes what the scratch folder holds the layer; blocks. Another one that came first wins.
@@ -126,8 +127,11 @@ impl Layers {
         title: &str,
     ) -> Result<LayerMeta, ImageError> {
         let failed = |error| ImageError::io("finish layer", &scratch.path, error);
-        for leftover in ["work", "mounts"] {
-            match remove_all(&scratch.path.join(leftover)) {
+        for leftover in ["work", "mounts"].map(|name| scratch.path.join(name)) {
+            match remove_all(&leftover) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.throw_away(&leftover)?
+                }
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
@@ -189,7 +193,7 @@ impl Layers {
                 let same =
                     read_json::<LayerMeta>(&home.join("layer.json")).is_ok_and(|meta| meta.boot == boot);
                 if !same {
-                    fs::remove_dir_all(&home).map_err(|error| ImageError::io("remove", &home, error))?;
+                    self.throw_away(&home)?;
                 }
             }
         }
@@ -217,19 +221,26 @@ impl Layers {
                     continue;
                 }
                 let size = meta.map_or(0, |meta| meta.size_bytes);
-                let trash = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
-                fs::rename(entry.path(), &trash).map_err(|error| ImageError::io("remove", &trash, error))?;
+                let trash = self.put_aside(&entry.path())?;
                 drop(pins);
-                // Out of the way in any case; without root some files may only go later.
-                match remove_all(&trash) {
-                    Ok(()) => freed += size,
-                    Err(error) => {
-                        tracing::warn!(path = %trash.display(), %error, "could not remove a layer");
-                    }
-                }
+                remove(&trash, &self.ids);
+                freed += size;
             }
         }
         Ok(freed)
+    }
+
+    /// Out of the way at once, and then away.
+    fn throw_away(&self, path: &Path) -> Result<(), ImageError> {
+        let trash = self.put_aside(path)?;
+        remove(&trash, &self.ids);
+        Ok(())
+    }
+
+    fn put_aside(&self, path: &Path) -> Result<PathBuf, ImageError> {
+        let trash = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
+        fs::rename(path, &trash).map_err(|error| ImageError::io("remove", path, error))?;
+        Ok(trash)
     }
 }
 
@@ -271,28 +282,39 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
         if path.exists() {
+            let ids = self.ids.clone();
+            let executor = tokio::runtime::Handle::try_current().ok();
             // May be a hundred thousand files: not on a thread that serves others.
             std::thread::spawn(move || {
-                if let Err(error) = fs::remove_dir_all(&path) {
-                    tracing::warn!(path = %path.display(), %error, "could not remove a temporary folder");
-                }
+                let _inside = executor.as_ref().map(|executor| executor.enter());
+                remove(&path, &ids);
             });
         }
     }
 }
 
 /// Removes unfinished work of a process that was killed. What cannot be removed harms nobody and stays.
-pub(crate) fn remove_leftovers(folder: &Path) -> Result<(), ImageError> {
+pub(crate) fn remove_leftovers(folder: &Path, ids: &Ids) -> Result<(), ImageError> {
     let failed = |error| ImageError::io("clean", folder, error);
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY)
-            && let Err(error) = remove_all(&entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "could not remove a temporary folder");
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            remove(&entry.path(), ids);
         }
     }
     Ok(())
+}
+
+/// Removes what lies out of the way, or has it removed: without root, files of other users of a container are not
+/// ours to remove, but the runtime's.
+fn remove(path: &Path, ids: &Ids) {
+    match remove_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => ids.discard(path),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), %error, "could not remove a temporary folder");
+        }
+        _ => {}
+    }
 }
 
 /// Removes a file or folder. Without root, folders of ours that nobody may enter, such as overlayfs' working folder,

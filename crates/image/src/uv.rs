@@ -66,7 +66,7 @@ async fn fetch(inner: &Arc<Inner>, chain: &Chain, home: PathBuf, log: Log) -> Re
     let context = &inner.context;
     let python =
         python::find(context, chain).ok_or_else(|| ImageError::Internal("no python for pip".into()))?;
-    let mut job = StepJob::new(context, chain)?;
+    let mut job = StepJob::new(context, chain)?.online();
     let out = job.scratch.mount("out", &context.layers.ids)?;
     job.job.env.extend(context.host.indexes.clone());
     let job = job

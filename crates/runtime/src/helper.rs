@@ -129,7 +129,7 @@ impl Helper {
         sys::set_dumpable(false)?;
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         let Some((ToHelper::Configure(config), _)) = fdpass::receive(&agent)? else { return Ok(None) };
-        let filters = crate::seccomp::compile().map_err(io::Error::other)?;
+        let filters = crate::seccomp::compile(config.ids).map_err(io::Error::other)?;
         let (host, report) = Host::prepare(&config);
         let fatal = report.fatal.is_some();
         fdpass::send(&agent, &FromHelper::Ready(report), &[])?;
@@ -224,6 +224,10 @@ impl Helper {
             match fdpass::try_receive(&self.agent) {
                 Ok(Some((ToHelper::Start { id, nat, scratch, keep }, fds))) => {
                     self.start(Waiting { id, nat, scratch, keep, fds });
+                }
+                Ok(Some((ToHelper::Discard { path }, _))) => {
+                    let remains = Remains { scratch: Some(path), ..Remains::default() };
+                    self.ended.push_back(Ended { report: None, remains });
                 }
                 Ok(Some((ToHelper::Exec { id }, fds))) => self.exec(id, fds),
                 Ok(Some((ToHelper::Configure(_), _))) => {}

@@ -103,6 +103,9 @@ impl Inner {
         }
         let link = Link::open(&self.config.helper, self.helper_config(), self.me.clone()).await?;
         *current = Some(link.clone());
+        if let Some(reason) = link.no_network() {
+            tracing::warn!(reason, "containers have no network");
+        }
         Ok(link)
     }
 
@@ -144,7 +147,11 @@ impl Runtime for NativeRuntime {
             Upper::Keep { upper, .. } => (None, Some(upper.clone())),
         };
         let plan = plan::container(&spec, scratch.as_deref())?;
-        let nat = spec.network == Network::Nat;
+        let nat = match (spec.network, link.no_network()) {
+            (Network::None, _) | (Network::NatOrNone, Some(_)) => false,
+            (Network::Nat, Some(reason)) => return Err(RuntimeError::NoNetwork(reason)),
+            (Network::Nat | Network::NatOrNone, None) => true,
+        };
         let message = ToHelper::Start { id, nat, scratch, keep };
         Container::start(link, &spec, &plan, message).await
     }
@@ -159,6 +166,22 @@ impl Runtime for NativeRuntime {
     async fn checks(&self) -> Vec<Check> {
         let report = self.inner.link().await.map(|link| link.report.clone());
         checks::all(&self.inner.config, &self.inner.users, report.map_err(|error| error.to_string()))
+    }
+
+    async fn no_network(&self) -> Option<String> {
+        self.inner.link().await.ok()?.no_network()
+    }
+
+    fn discard(&self, path: PathBuf) {
+        let Ok(executor) = tokio::runtime::Handle::try_current() else { return };
+        let inner = self.inner.clone();
+        executor.spawn(async move {
+            let asked =
+                async { inner.link().await?.send(&ToHelper::Discard { path: path.clone() }, &[]).await };
+            if let Err(error) = asked.await {
+                tracing::warn!(path = %path.display(), %error, "could not remove a directory");
+            }
+        });
     }
 
     fn host_id(&self, id: u32) -> u32 {

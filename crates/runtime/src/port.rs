@@ -68,8 +68,10 @@ pub enum Network {
     /// Loopback only.
     None,
     /// An address of its own behind NAT: the world is reachable; the host, other containers and link-local
-    /// addresses (cloud metadata) are not, except the host's resolver.
+    /// addresses (cloud metadata) are not, except the host's resolver. Where that cannot be had, nothing starts.
     Nat,
+    /// As `Nat` where containers can have it, else as `None`: [`Runtime::no_network`] says which.
+    NatOrNone,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +174,17 @@ pub trait Runtime: Send + Sync {
     /// What works here and what does not, one line each.
     async fn checks(&self) -> Vec<Check>;
 
+    /// Why containers have no network on this machine, and the mend; `None` when they have.
+    async fn no_network(&self) -> Option<String> {
+        None
+    }
+
+    /// Removes a directory in the background, whichever users of containers own what is in it. May be called on any
+    /// thread of the executor; what is not removed when the runtime goes away stays.
+    fn discard(&self, path: PathBuf) {
+        drop(std::fs::remove_dir_all(path));
+    }
+
     /// Host owner of a file that belongs to user and group `id` inside a container: files that go into layers are
     /// given to `(host_id(uid), host_id(gid))`.
     fn host_id(&self, id: u32) -> u32;
@@ -212,6 +225,9 @@ pub enum RuntimeError {
     /// The kernel or the host's settings forbid what containers need.
     #[error("this machine does not allow containers: {0}")]
     NotPermitted(String),
+    /// A network was asked for; why there is none, and the mend.
+    #[error("containers have no network here: {0}")]
+    NoNetwork(String),
     #[error("the disk is full: {0}")]
     DiskFull(String),
     #[error("the container helper process is gone: {0}")]

@@ -11,8 +11,23 @@ use seccompiler::{
     SeccompFilter, SeccompRule,
 };
 
+macro_rules! calls {
+    ($($name:ident)*) => { &[$(libc::$name),*] };
+}
+
 /// The filters, in the order of loading.
-pub(crate) struct Filters([BpfProgram; 2]);
+pub(crate) struct Filters {
+    always: [BpfProgram; 2],
+    pretend: Option<BpfProgram>,
+}
+
+/// Answered "done" without doing anything in builds whose containers have no user but root: dpkg and the scripts of
+/// packages give files to users that cannot be had there, and every file stays root's.
+const PRETENDED: &[i64] = calls! { SYS_fchown SYS_fchownat };
+#[cfg(target_arch = "x86_64")]
+const PRETENDED_OLD: &[i64] = calls! { SYS_chown SYS_lchown };
+#[cfg(not(target_arch = "x86_64"))]
+const PRETENDED_OLD: &[i64] = &[];
 
 /// Every flag that makes a namespace.
 const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
@@ -43,7 +58,8 @@ const ABSENT: &[i64] = &[
     libc::SYS_userfaultfd,
 ];
 
-pub(crate) fn compile() -> Result<Filters, String> {
+/// `ids`: how many users containers have.
+pub(crate) fn compile(ids: u32) -> Result<Filters, String> {
     let arch = std::env::consts::ARCH.try_into().map_err(|_| "no seccomp support for this architecture")?;
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     let absent = SeccompAction::Errno(libc::ENOSYS as u32);
@@ -54,19 +70,32 @@ pub(crate) fn compile() -> Result<Filters, String> {
         filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())
     };
     let absent_rules = ABSENT.iter().map(|&call| (call, Vec::new())).collect();
-    Ok(Filters([
-        compile(allowed, refuse, SeccompAction::Allow)?,
-        compile(absent_rules, SeccompAction::Allow, absent)?,
-    ]))
+    let pretended: Rules = PRETENDED.iter().chain(PRETENDED_OLD).map(|&call| (call, Vec::new())).collect();
+    Ok(Filters {
+        always: [
+            compile(allowed, refuse, SeccompAction::Allow)?,
+            compile(absent_rules, SeccompAction::Allow, absent)?,
+        ],
+        pretend: (ids == 1)
+            .then(|| compile(pretended, SeccompAction::Allow, SeccompAction::Errno(0)))
+            .transpose()?,
+    })
 }
 
 impl Filters {
     /// Puts them on this process and all it starts. It must have no new privileges.
     pub(crate) fn load(&self) -> Result<(), String> {
-        self.0
-            .iter()
-            .try_for_each(|filter| seccompiler::apply_filter(filter).map_err(|error| error.to_string()))
+        self.always.iter().try_for_each(apply)
     }
+
+    /// For builds, beside the others: where root is the only user, giving files to another one seems to work.
+    pub(crate) fn pretend_owners(&self) -> Result<(), String> {
+        self.pretend.iter().try_for_each(apply)
+    }
+}
+
+fn apply(filter: &BpfProgram) -> Result<(), String> {
+    seccompiler::apply_filter(filter).map_err(|error| error.to_string())
 }
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -92,10 +121,6 @@ fn rules() -> Result<Rules, seccompiler::BackendError> {
         .collect::<Result<Vec<_>, _>>()?;
     rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(not_injecting)?]);
     Ok(rules)
-}
-
-macro_rules! calls {
-    ($($name:ident)*) => { &[$(libc::$name),*] };
 }
 
 /// On every architecture.
@@ -152,7 +177,7 @@ mod tests {
     #[test]
     fn filters_fit_the_kernels_limit() {
         const INSTRUCTIONS_MAX: usize = 4096;
-        let filters = super::compile().unwrap();
-        assert!(filters.0.iter().all(|filter| filter.len() <= INSTRUCTIONS_MAX));
+        let filters = super::compile(1).unwrap();
+        assert!(filters.always.iter().chain(&filters.pretend).all(|filter| filter.len() <= INSTRUCTIONS_MAX));
     }
 }

@@ -47,6 +47,10 @@ pub(crate) enum ToHelper {
         scratch: Option<PathBuf>,
         keep: Option<PathBuf>,
     },
+    /// Remove a directory, in the background.
+    Discard {
+        path: PathBuf,
+    },
     /// As for a start.
     Exec {
         id: ContainerId,

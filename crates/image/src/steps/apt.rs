@@ -46,6 +46,7 @@ pub(crate) async fn install(
         let context = &worker.context;
         let cache = format!("apt-{}", base.short());
         let mut job = StepJob::new(context, &below)?
+            .online()
             .mount(context.shared_cache(&format!("{cache}/archives"))?, "/var/cache/apt/archives", false)
             .mount(context.shared_cache(&format!("{cache}/lists"))?, "/var/lib/apt/lists", false)
             .argv(["/bin/sh", "-c", SCRIPT, "apt_install"].into_iter().map(String::from).chain(packages));

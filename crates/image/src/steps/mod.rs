@@ -76,7 +76,7 @@ impl StepJob {
             env,
             workdir: chain.config.workdir.clone().unwrap_or_else(|| "/".into()),
             limits: context.limits,
-            network: Network::Nat,
+            network: Network::NatOrNone,
             timeout: STEP_TIMEOUT,
         };
         Ok(Self { context: context.clone(), scratch, job })
@@ -89,6 +89,12 @@ impl StepJob {
 
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.job.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// For a step that is nothing without a network: where containers have none it fails at once and says so.
+    pub fn online(mut self) -> Self {
+        self.job.network = Network::Nat;
         self
     }
 

@@ -45,7 +45,7 @@ pub(crate) async fn install(
             hint: "start from debian_slim or an image with Python, or install python3 first".into(),
         })?;
         let uv = uv::find(&worker, &below, own_base, &log).await?;
-        let mut job = StepJob::new(context, &below)?.mount(uv, UV, true).mount(
+        let mut job = StepJob::new(context, &below)?.online().mount(uv, UV, true).mount(
             context.shared_cache("uv")?,
             CACHE,
             false,

@@ -127,7 +127,7 @@ fn connect(config: &HelperConfig) -> io::Result<Subnet> {
     let mut netlink = Netlink::open()?;
     let subnet = Subnet::reserve(&mut netlink)?;
     fs::write(config.state_dir.join("subnet"), subnet.0.to_string())?;
-    firewall::load(&config.instance, subnet, &config.resolvers)
+    firewall::load(&config.instance, subnet, &config.resolvers, config.rootless)
         .inspect_err(|_| subnet.release(&mut netlink))?;
     Ok(subnet)
 }

@@ -121,6 +121,9 @@ fn prepare(
     places.extend(files.link.iter().map(AsRawFd::as_raw_fd));
     sys::set_capabilities(confine::capabilities(plan.build_profile)).step("capabilities")?;
     filters.load().step("system call filter")?;
+    if plan.build_profile {
+        filters.pretend_owners().step("system call filter")?;
+    }
     sys::place_descriptors(&places).step("program")?;
     // The numbers now name the program's descriptors; dropping these would close them.
     std::mem::forget((terminal, files, null));

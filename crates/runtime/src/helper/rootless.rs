@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,10 +21,14 @@ const NETWORK_WAIT: Duration = Duration::from_secs(3);
 /// Where the programs are looked for; the helper's environment is empty.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
+/// pasta carries packets through it. On Debian it is open to everyone.
+const TUN: &str = "/dev/net/tun";
+
 /// Enters the namespaces. The result says why containers will have no network.
 pub(crate) fn enter(config: &HelperConfig) -> io::Result<Option<String>> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let helper = std::process::id();
+    let obstacle = network_obstacle();
     let (mut entered, mut tell_entered) = io::pipe()?;
     let (mut mapped, mut tell_mapped) = io::pipe()?;
     if sys::fork()?.is_none() {
@@ -33,7 +38,10 @@ pub(crate) fn enter(config: &HelperConfig) -> io::Result<Option<String>> {
         let word = done.map_or_else(|error| error.to_string(), |()| String::new());
         let _ = tell_mapped.write_all(word.as_bytes());
         drop((tell_mapped, entered));
-        become_pasta(helper)
+        match obstacle {
+            None => become_pasta(helper),
+            Some(_) => sys::exit(1),
+        }
     }
     drop((entered, tell_mapped));
     // Without root, the files that maps are written to are ours only while we are open.
@@ -56,7 +64,8 @@ pub(crate) fn enter(config: &HelperConfig) -> io::Result<Option<String>> {
     rustix::mount::mount_change("/", slave)?;
     // pasta enters by `/proc`; changing users may have closed it again.
     sys::set_dumpable(true)?;
-    let trouble = wait_for_network().err().map(|error| error.to_string());
+    let up = wait_for_network().err().map(|error| error.to_string());
+    let trouble = obstacle.or(up);
     sys::set_dumpable(false)?;
     Ok(trouble)
 }
@@ -77,6 +86,23 @@ fn map_from_outside(config: &HelperConfig, helper: u32, user: u32, group: u32) -
         }
     }
     Ok(())
+}
+
+/// What stands in pasta's way before it is even started, with the mend.
+fn network_obstacle() -> Option<String> {
+    let is_there = |program: &str| PATH.split(':').any(|folder| Path::new(folder).join(program).exists());
+    for (program, package) in [("pasta", "passt"), ("nft", "nftables")] {
+        if !is_there(program) {
+            return Some(format!("the program `{program}` is missing: apt-get install {package}"));
+        }
+    }
+    let opened = fs::File::options().read(true).write(true).open(TUN);
+    opened.err().map(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("{TUN} is closed to this user, and pasta needs it: as root, run `chmod 666 {TUN}`")
+        }
+        _ => format!("{TUN} cannot be opened ({error}), and pasta needs it: as root, run `modprobe tun`"),
+    })
 }
 
 /// Never returns. Without pasta there is just no network.
@@ -107,8 +133,7 @@ fn wait_for_network() -> io::Result<()> {
         }
         let porter_ended = matches!(sys::reap(-1, false), Ok(Some(_)) | Err(_));
         if porter_ended || since.elapsed() > NETWORK_WAIT {
-            let words = "without root, networks need the program `pasta` (install the package `passt`) and a \
-                         `/dev/net/tun` that everyone may open";
+            let words = "`pasta` did not bring the network up; `pasta --config-net true` says why";
             return Err(io::Error::other(words));
         }
         std::thread::sleep(Duration::from_millis(2));

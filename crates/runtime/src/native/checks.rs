@@ -8,6 +8,9 @@ use crate::native::{NativeConfig, resolver};
 use crate::port::{Check, Verdict};
 use crate::wire::HostReport;
 
+/// How a user gets control groups of its own; needs version 2 of them.
+const HAND_OVER: &str =
+    "; where systemd runs: `systemd-run --user --scope --property=Delegate=yes clunk up --foreground`";
 /// Below this, images and scratch files soon fill the disk.
 const LOW_DISK_BYTES: u64 = 5 << 30;
 /// First with everything this runtime calls: `mount_setattr`, `close_range`, pidfds in `setns`.
@@ -26,7 +29,7 @@ pub(super) fn all(config: &NativeConfig, users: &Users, helper: Result<HostRepor
         disk(&config.state_dir),
     ];
     match helper {
-        Ok(report) => checks.extend([helper_runs(), cgroups(&report), network(&report)]),
+        Ok(report) => checks.extend([helper_runs(), cgroups(&report, users), network(&report)]),
         Err(reason) => checks.push(check("helper", Verdict::Failure, reason)),
     }
     checks
@@ -61,11 +64,12 @@ fn privileges(users: &Users) -> Check {
         Users::SubIds { .. } => check(
             NAME,
             Verdict::Warning,
-            "not root: limits hold only where control groups are handed to this user",
+            "not root: limits hold only where control groups are handed to this user; files of a registry image all \
+             belong to its root",
         ),
         Users::One { reason, .. } => {
-            let lost = "not root: limits hold only where control groups are handed to this user, and every file in a \
-                        container belongs to one user";
+            let lost = "not root: limits hold only where control groups are handed to this user, and containers have \
+                        no user but root";
             check(NAME, Verdict::Warning, format!("{lost} ({reason})"))
         }
     }
@@ -141,13 +145,15 @@ fn helper_runs() -> Check {
     check("helper", Verdict::Ok, "containers can be made")
 }
 
-fn cgroups(report: &HostReport) -> Check {
+fn cgroups(report: &HostReport, users: &Users) -> Check {
     let mode = &report.cgroup_mode;
     if report.missing_controllers.is_empty() {
         return check("control groups", Verdict::Ok, format!("{mode}: cpu, memory, pids"));
     }
     let missing = report.missing_controllers.join(", ");
-    check("control groups", Verdict::Warning, format!("{mode}: containers cannot be limited in {missing}"))
+    let lost = format!("{mode}: containers cannot be limited in {missing}");
+    let mend = if users.rootless() { HAND_OVER } else { "" };
+    check("control groups", Verdict::Warning, format!("{lost}{mend}"))
 }
 
 fn network(report: &HostReport) -> Check {

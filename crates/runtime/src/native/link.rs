@@ -113,6 +113,12 @@ impl Link {
         self.alive.load(Ordering::Acquire)
     }
 
+    /// Why containers have no network.
+    pub(super) fn no_network(&self) -> Option<String> {
+        let HostReport { subnet, network_error, .. } = &self.report;
+        subnet.is_none().then(|| network_error.clone().unwrap_or_else(|| "no reason is known".into()))
+    }
+
     fn entries(&self) -> MutexGuard<'_, HashMap<ContainerId, Entry>> {
         self.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }

@@ -10,8 +10,13 @@ fn table(instance: &str) -> String {
     format!("clunk_{instance}")
 }
 
-/// The table's text. Replaces one of the same name.
-fn rules(instance: &str, subnet: Subnet, resolvers: &[Ipv4Addr]) -> String {
+/// For a network namespace of our own behind pasta. Versions of it acknowledge data by segments without any flag,
+/// which no connection claims; answered by a reset, as any such segment to this machine is, the real one would end.
+const STRAY: &str = "ct state invalid drop";
+
+/// The table's text. Replaces one of the same name. `alone`: nobody but us uses this network namespace.
+fn rules(instance: &str, subnet: Subnet, resolvers: &[Ipv4Addr], alone: bool) -> String {
+    let stray = if alone { STRAY } else { "" };
     let table = table(instance);
     let ours = format!("\"{}*\"", interface_prefix(instance));
     let subnet = subnet.text();
@@ -29,6 +34,7 @@ delete table inet {table}
 table inet {table} {{
     chain to_host {{
         type filter hook input priority filter - 10; policy accept;
+        {stray}
         iifname {ours} jump from_container_to_host
     }}
     chain from_container_to_host {{
@@ -59,8 +65,8 @@ table inet {table} {{
 }
 
 /// Loads the table and lets the host route packets.
-pub(crate) fn load(instance: &str, subnet: Subnet, resolvers: &[Ipv4Addr]) -> io::Result<()> {
-    nft(&rules(instance, subnet, resolvers))?;
+pub(crate) fn load(instance: &str, subnet: Subnet, resolvers: &[Ipv4Addr], alone: bool) -> io::Result<()> {
+    nft(&rules(instance, subnet, resolvers, alone))?;
     const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
     if std::fs::read_to_string(FORWARD).is_ok_and(|value| value.trim() == "1") {
         return Ok(());

@@ -37,7 +37,7 @@ pub async fn template(engine: &Engine, spec: &FunctionSpec) -> Result<Template, 
     container.env.push(("CLUNK_LINK_FD".into(), "3".into()));
     container.workdir = image.config.workdir.clone().unwrap_or_else(|| spec.entry.source_root.clone());
     container.link = true;
-    container.network = if spec.block_network { Network::None } else { Network::Nat };
+    container.network = if spec.block_network { Network::None } else { Network::NatOrNone };
     let limit_mib = spec.resources.memory_limit_mib.unwrap_or_else(|| engine.capacity.memory_mib());
     container.limits = Limits {
         cpu_millis: spec.resources.cpu_limit_millis,
@@ -104,7 +104,7 @@ pub async fn base(engine: &Engine, root: Root<'_>, trees: &[Digest]) -> Result<C
         workdir: root.config.workdir.clone().unwrap_or_else(|| "/root".into()),
         hostname: "clunk".into(),
         limits,
-        network: Network::Nat,
+        network: Network::NatOrNone,
         stdio: Stdio::Pipes,
         link: false,
         profile: Profile::Function,
