@@ -7,6 +7,7 @@ mod mapped;
 pub mod payload;
 mod pipes;
 mod polled;
+mod reason;
 pub mod replica;
 
 pub use logs::{AppLog, LogReader, Logs};

@@ -23,6 +23,7 @@ use crate::link::{Frame, Link, LinkError, LinkReader};
 use crate::logs::AppLog;
 use crate::payload::Payload;
 use crate::pipes::Pipes;
+use crate::reason::{exit_error, start_error, stopped_error};
 
 /// How long a replica that was asked to stop may take before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -455,57 +456,6 @@ fn verdict(cause: Cause, exit: Exit, was_ready: bool, memory_limit: Option<u64>)
             crashed(exit_error(&reason, memory_limit))
         }
     }
-}
-
-fn exit_error(reason: &ExitReason, memory_limit: Option<u64>) -> ErrorBody {
-    let crashed = |text: String| ErrorBody::new(ErrorCode::ContainerCrashed, text);
-    match reason {
-        ExitReason::Code(code) => crashed(format!("the container's process ended with exit code {code}"))
-            .hint("something called os._exit, or the interpreter could not go on; the log may say more"),
-        ExitReason::Signal(signal) => {
-            crashed(format!("the container's process was killed by {}", signal_name(*signal)))
-        }
-        ExitReason::OutOfMemory { limit_bytes } => {
-            let limit = memory_limit.unwrap_or(*limit_bytes) >> 20;
-            ErrorBody::new(
-                ErrorCode::OutOfMemory,
-                format!("the container ran out of memory (limit {limit} MiB)"),
-            )
-            .hint("raise the limit: memory=(request, limit) in MiB")
-        }
-        ExitReason::NotStarted(text) => ErrorBody::new(ErrorCode::StartFailed, text.clone()),
-        ExitReason::Lost => crashed("the container was lost with the runtime's helper process".into()),
-    }
-}
-
-fn signal_name(signal: i32) -> String {
-    match signal {
-        4 => "SIGILL (illegal instruction)".into(),
-        6 => "SIGABRT (abort)".into(),
-        7 => "SIGBUS (bus error)".into(),
-        8 => "SIGFPE (arithmetic error)".into(),
-        9 => "SIGKILL".into(),
-        11 => "SIGSEGV (segmentation fault)".into(),
-        15 => "SIGTERM".into(),
-        31 => "SIGSYS (forbidden system call)".into(),
-        other => format!("signal {other}"),
-    }
-}
-
-fn start_error(error: &RuntimeError) -> ErrorBody {
-    let code = match error {
-        RuntimeError::NotPermitted(_) => ErrorCode::ContainersNotPermitted,
-        RuntimeError::DiskFull(_) => ErrorCode::DiskFull,
-        RuntimeError::Start { .. }
-        | RuntimeError::NoNetwork(_)
-        | RuntimeError::Helper(_)
-        | RuntimeError::Ended(_) => ErrorCode::StartFailed,
-    };
-    ErrorBody::new(code, error.to_string()).hint("`clunk doctor` shows what this machine can do")
-}
-
-fn stopped_error() -> ErrorBody {
-    ErrorBody::new(ErrorCode::CallCanceled, "the container was stopped")
 }
 
 /// Milliseconds since 1970.
