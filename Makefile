@@ -1,8 +1,8 @@
 # Every command of this repository; `make` alone lists them.
 
-# One build folder for all clones: what one compiled, the next one has.
 CLUNK_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/clunk
-CARGO_TARGET_DIR ?= $(CLUNK_CACHE)/target
+# Not shared between clones: cargo takes what another clone compiled for its own, with that clone's paths in it.
+CARGO_TARGET_DIR ?= $(CURDIR)/target
 VENV ?= $(CLUNK_CACHE)/venv
 export CLUNK_CACHE CARGO_TARGET_DIR VENV
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -53,5 +53,5 @@ bench: build ## measure what SPEC.md promises (BENCH=--quick for a short run)
 wheel: build ## pack the program and the SDK as a Python wheel in dist/
 	@python3 scripts/wheel.py $(CLUNK) dist
 
-clean: ## remove what was built here (the shared build folder stays)
+clean: ## remove what was built here
 	rm -rf target dist
