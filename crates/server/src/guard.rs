@@ -83,8 +83,7 @@ mod tests {
     #[test]
     fn only_the_same_minor_version_is_understood() {
         assert!(check_version("python/0.1.99").is_ok());
-        for (client, hint) in [("python/0.0.9", "use the SDK"), ("python/9.0.0", "restart the server")]
-        {
+        for (client, hint) in [("python/0.0.9", "use the SDK"), ("python/9.0.0", "restart the server")] {
             let Failure(error) = check_version(client).unwrap_err();
             assert_eq!(error.code, ErrorCode::VersionMismatch);
             assert!(error.hint.unwrap().contains(hint));
