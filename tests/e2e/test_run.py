@@ -202,38 +202,6 @@ def test_local_mode_needs_no_server(project, own_home):
     assert not (own_home.path / "server.json").exists()
 
 
-def test_a_script_can_run_itself(home, project):
-    home.ok("run", "script.py", cwd=project(
-        script="""
-            import clunk
-
-            app = clunk.App("script")
-
-            class Odd(Exception): ...
-
-            @app.function()
-            def half(x: int) -> int:
-                if x % 2:
-                    raise Odd(x)
-                return x // 2
-
-            def main():
-                with app.run():
-                    print(half.remote(8))
-                    try:
-                        half.remote(7)
-                    except Odd as error:
-                        print("odd", error)
-
-            if __name__ == "__main__":
-                main()
-
-            @app.local_entrypoint()
-            def nothing(): ...
-        """,
-    ))
-
-
 def test_python_file_py(home, project):
     folder = project(
         script="""

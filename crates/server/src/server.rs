@@ -14,7 +14,7 @@ use clunk_store::{Blobs, SqliteStore, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{io_error, store_error};
-use crate::engine::{Engine, TreeSource};
+use crate::engine::Engine;
 use crate::state::{StateDir, Token};
 
 /// Processes and threads of a build step.
@@ -59,9 +59,10 @@ impl Server {
         let temporary = path.join("tmp");
         std::fs::create_dir_all(&temporary)
             .map_err(|error| io_error("open the folder for temporary files", &error))?;
+        let trees = Arc::new(BlobTrees(blobs.clone()));
         let config = ImagesConfig {
             state_dir: path.clone(),
-            blobs: Arc::new(BlobTrees(blobs.clone())),
+            blobs: trees.clone(),
             runtime: runtime.clone(),
             host: HostSettings::from_host(),
             runner_dir: Some(runner_dir),
@@ -69,7 +70,6 @@ impl Server {
             limits: Limits { pids: Some(MAX_BUILD_PIDS), ..Limits::default() },
         };
         let images = Images::open(config).await.map_err(|error| error.body())?;
-        let trees = Box::new(BlobTrees(blobs.clone()));
         let engine = Engine::new(runtime, images, Arc::new(store), logs, trees);
         Ok(Arc::new(Self {
             engine,
@@ -88,19 +88,6 @@ pub type ServerError = ErrorBody;
 
 struct BlobTrees(Blobs);
 
-impl BlobTrees {
-    fn read(&self, digest: Digest) -> Option<Tree> {
-        let bytes = self.0.read(digest).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok()
-    }
-}
-
-impl TreeSource for BlobTrees {
-    fn tree(&self, digest: Digest) -> Option<Tree> {
-        self.read(digest)
-    }
-}
-
 #[async_trait::async_trait]
 impl BlobSource for BlobTrees {
     fn path(&self, digest: Digest) -> Option<PathBuf> {
@@ -108,6 +95,7 @@ impl BlobSource for BlobTrees {
     }
 
     async fn tree(&self, digest: Digest) -> Option<Tree> {
-        self.read(digest)
+        let bytes = self.0.read(digest).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
     }
 }

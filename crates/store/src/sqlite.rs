@@ -137,7 +137,7 @@ async fn write_loop(mut writer: SqliteConnection, mut queue: mpsc::UnboundedRece
         take(first, &mut batch);
         let window = tokio::time::sleep(GROUP_COMMIT);
         tokio::pin!(window);
-        while waiting_is_short(&batch) {
+        while batch.len() < MAX_BATCH {
             tokio::select! {
                 biased;
                 write = queue.recv() => match write {
@@ -164,10 +164,6 @@ async fn write_loop(mut writer: SqliteConnection, mut queue: mpsc::UnboundedRece
         }
     }
     let _ = writer.close().await;
-}
-
-fn waiting_is_short(batch: &[CallRecord]) -> bool {
-    batch.len() < MAX_BATCH
 }
 
 async fn commit(writer: &mut SqliteConnection, batch: &[CallRecord]) -> Result<(), sqlx::Error> {

@@ -2,7 +2,6 @@
 
 use std::io::{IsTerminal, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -67,8 +66,7 @@ fn serve(args: &Up, tell: Option<&std::fs::File>, output: Output) -> anyhow::Res
     // Whoever cannot have the folder or the port hears so before anything is touched.
     let state = StateDir::take(&path)?;
     let bound = Bound::bind(&args.host, args.port)?;
-    let runner =
-        embed::lay_out(&path.join("runner").tap_create()?).context("could not lay out the runner")?;
+    let runner = embed::lay_out(&path.join("runner")).context("could not lay out the runner")?;
     let helper = vec![std::env::current_exe()?.display().to_string(), crate::HELPER_VERB.into()];
     let executor = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
@@ -109,17 +107,5 @@ async fn stop_on_signal(stopping: CancellationToken) {
             std::process::exit(130);
         }
         stopping.cancel();
-    }
-}
-
-trait TapCreate: Sized {
-    fn tap_create(self) -> std::io::Result<Self>;
-}
-
-impl<P: AsRef<Path>> TapCreate for P {
-    /// Makes the folder and gives it back.
-    fn tap_create(self) -> std::io::Result<Self> {
-        std::fs::create_dir_all(&self)?;
-        Ok(self)
     }
 }

@@ -13,6 +13,8 @@ const MEMORY_SHARE_PERCENT: u64 = 90;
 /// Memory is counted against the machine; cores are shared by weight, so that many waiting containers fit on few.
 pub struct Capacity {
     memory_mib: u64,
+    /// Asked once: the answer is read from files.
+    cores: usize,
     used: Mutex<Used>,
 }
 
@@ -33,12 +35,17 @@ impl Capacity {
     }
 
     fn new(memory_mib: u64) -> Self {
-        Self { memory_mib, used: Mutex::default() }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { memory_mib, cores, used: Mutex::default() }
     }
 
     /// MiB that a container without a limit of its own may use at most.
     pub fn memory_mib(&self) -> u64 {
         self.memory_mib
+    }
+
+    pub fn cores(&self) -> usize {
+        self.cores
     }
 
     /// Refuses what can never be placed here.

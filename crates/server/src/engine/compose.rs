@@ -77,7 +77,7 @@ pub async fn base(engine: &Engine, root: Root<'_>, trees: &[Digest]) -> Result<C
     let mut lowers: Vec<PathBuf> =
         engine.images.host_layer().map_err(|error| error.body())?.into_iter().collect();
     for digest in trees.iter().rev() {
-        let tree = engine.trees.tree(*digest).ok_or_else(|| {
+        let tree = engine.trees.tree(*digest).await.ok_or_else(|| {
             let text = format!("tree {} was not uploaded", digest.short());
             ErrorBody::new(ErrorCode::BlobMissing, text)
                 .hint("this is a bug of the client: it must upload trees first")

@@ -15,7 +15,7 @@ use clunk_core::api::ContainerRecord;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, FunctionId};
-use clunk_image::{Images, InUse};
+use clunk_image::{BlobSource, Images, InUse};
 use clunk_runtime::Runtime;
 use clunk_store::{NewApp, Store};
 
@@ -30,18 +30,13 @@ pub struct Engine {
     pub store: Arc<dyn Store>,
     pub logs: Logs,
     pub capacity: Capacity,
-    trees: Box<dyn TreeSource>,
+    trees: Arc<dyn BlobSource>,
     apps: Mutex<HashMap<AppId, Arc<App>>>,
     functions: Mutex<HashMap<FunctionId, Arc<Pool>>>,
     ended_calls: AtomicU64,
     /// Held by all who begin to use images and trees, against the one who removes what is not in use.
     pub removing: tokio::sync::RwLock<()>,
     me: Weak<Engine>,
-}
-
-/// Where the engine finds uploaded trees.
-pub trait TreeSource: Send + Sync {
-    fn tree(&self, digest: clunk_core::Digest) -> Option<clunk_core::tree::Tree>;
 }
 
 /// How many calls are where.
@@ -60,7 +55,7 @@ impl Engine {
         images: Images,
         store: Arc<dyn Store>,
         logs: Logs,
-        trees: Box<dyn TreeSource>,
+        trees: Arc<dyn BlobSource>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             runtime,

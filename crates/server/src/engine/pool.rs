@@ -185,8 +185,7 @@ impl Pool {
         let floor = (policy.min_containers as usize).saturating_sub(alive);
         let wanted = state.waiting.len().saturating_sub(starting).max(floor);
         let room = policy.max_containers.map_or(usize::MAX, |max| (max as usize).saturating_sub(alive));
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let wave = (STARTING_PER_CORE * cores).saturating_sub(starting);
+        let wave = (STARTING_PER_CORE * self.engine.capacity.cores()).saturating_sub(starting);
         for _ in 0..wanted.min(room).min(wave) {
             if !self.engine.capacity.reserve(capacity::memory_of(&self.spec)) {
                 break;
