@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 
 use crate::Digest;
 use crate::error::ErrorBody;
-use crate::function::FunctionSpec;
-use crate::id::{AppId, CallId, FunctionId, ImageId, ReplicaId};
+use crate::function::{FunctionSpec, Method, Policy, Resources};
+use crate::id::{AppId, BatchId, CallId, FunctionId, ImageId, ReplicaId};
 use crate::recipe::Recipe;
 use crate::tree::TreeFile;
 
@@ -20,6 +20,16 @@ pub const CALL_HEADER: &str = "clunk-call";
 pub const OUTCOME_HEADER: &str = "clunk-outcome";
 /// Header with the number of a call's log events on its app's event stream.
 pub const LOGS_HEADER: &str = "clunk-logs";
+/// Headers of a call: the method of a class, its priority (higher is sooner), milliseconds it may wait in the queue.
+pub const METHOD_HEADER: &str = "clunk-method";
+pub const PRIORITY_HEADER: &str = "clunk-priority";
+pub const EXPIRES_HEADER: &str = "clunk-expires-ms";
+/// The batch to put calls into: an id, or `new`.
+pub const BATCH_HEADER: &str = "clunk-batch";
+/// What makes a request that is sent again harmless: any text of at most 255 bytes.
+pub const IDEMPOTENCY_HEADER: &str = "idempotency-key";
+/// Several inputs or outputs, each behind a header, as `docs/api.md` has them.
+pub const FRAMES_TYPE: &str = "application/x-clunk-frames";
 pub const PICKLE_TYPE: &str = "application/x-python-pickle";
 pub const JSON_TYPE: &str = "application/json";
 pub const NDJSON_TYPE: &str = "application/x-ndjson";
@@ -149,6 +159,17 @@ pub struct CreateApp {
     /// The app ends when its event stream closes. The only kind there is so far.
     #[serde(default = "yes")]
     pub ephemeral: bool,
+    /// The app outlives its event stream, and ends when its last call has.
+    #[serde(default)]
+    pub detach: bool,
+    /// Whose it is: queues, fair shares and usage are counted by it.
+    #[serde(default = "default_workspace")]
+    pub workspace: String,
+}
+
+/// The workspace of whoever names none.
+pub fn default_workspace() -> String {
+    "main".into()
 }
 
 fn yes() -> bool {
@@ -180,21 +201,149 @@ pub struct CallRecord {
     pub function: String,
     /// `queued`, `running`, `succeeded`, `failed`, `timed_out`, `canceled` or `expired`.
     pub state: String,
+    /// How often it was given to a replica.
     pub attempts: u32,
     pub created_ms: u64,
+    /// Of the last attempt.
     pub started_ms: Option<u64>,
     pub ended_ms: Option<u64>,
     /// Code and text of what went wrong.
     pub error: Option<String>,
+    /// Of a class, the method.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub method: String,
+    /// What it was submitted with, and its place there, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// Higher is sooner.
+    #[serde(default)]
+    pub priority: i8,
+    /// It was accepted on disk, and its result is kept.
+    #[serde(default)]
+    pub durable: bool,
+    /// Microseconds of processor time, as its runner counted them.
+    #[serde(default)]
+    pub cpu_us: u64,
+}
+
+/// Calls that were submitted as one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BatchRecord {
+    pub id: BatchId,
+    pub app: AppId,
+    pub function_id: FunctionId,
+    pub function: String,
+    pub created_ms: u64,
+    /// Calls in it.
+    pub inputs: u64,
+    pub ended: u64,
+    pub succeeded: u64,
+}
+
+/// What was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SpawnAnswer {
+    /// In the order of the inputs; left out when they went into a batch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    /// Calls that were accepted, by this request or, with the same idempotency key, by the one before.
+    pub accepted: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub struct CancelCall {
+    /// End the containers that run it as well.
+    pub terminate_containers: bool,
+}
+
+/// A function as it differs from the one it is made from: `with_options` and a class's parameters. What is absent stays.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateVariant {
+    /// Of a class: pickled, in base 64.
+    pub parameters: Option<String>,
+    pub resources: Option<Resources>,
+    pub policy: Option<Policy>,
+    /// Added to the function's own.
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct FunctionRecord {
+    pub id: FunctionId,
+    pub app: AppId,
+    pub name: String,
+    pub is_generator: bool,
+    /// Of a class.
+    pub methods: BTreeMap<String, Method>,
+    pub scaling: Scaling,
+    /// Calls that wait, in memory and on disk.
+    pub queued: u64,
+    pub running: u64,
+    pub replicas: u32,
+}
+
+/// How many replicas there may be. In a request, what is absent stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scaling {
+    pub min_containers: Option<u32>,
+    pub max_containers: Option<u32>,
+    pub buffer_containers: Option<u32>,
+    pub scaledown_window_s: Option<u64>,
+}
+
+/// A call has changed its state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallEvent {
+    pub id: CallId,
+    pub app: AppId,
+    pub function: String,
+    pub state: String,
+    pub attempts: u32,
+    pub time_ms: u64,
+}
+
+/// What was used in one span of time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct UsageRow {
+    pub workspace: String,
+    pub app: String,
+    /// The app's name.
+    pub app_name: String,
+    pub function: String,
+    /// Begin of the span.
+    pub from_ms: u64,
+    /// Calls that ended.
+    pub calls: u64,
+    /// Seconds of processor time.
+    pub cpu_s: f64,
+    /// GiB of memory times seconds: what was set aside or used, whichever is more.
+    pub memory_gib_s: f64,
+    /// GPUs times seconds.
+    pub gpu_s: f64,
+    /// Containers times seconds.
+    pub container_s: f64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ContainerRecord {
     pub replica: ReplicaId,
     pub app: AppId,
+    #[serde(default)]
+    pub app_name: String,
     pub function: String,
-    /// `starting`, `idle` or `busy`.
+    /// `starting`, `idle`, `busy` or `ending`.
     pub state: String,
+    /// Inputs it works on.
+    #[serde(default)]
+    pub running: u32,
     pub pid: u32,
     pub memory_bytes: u64,
     pub cpu_ms: u64,

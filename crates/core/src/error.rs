@@ -33,6 +33,8 @@ error_codes! {
     BuildFailed = "build-failed";
     BuildCanceled = "build-canceled";
     CallCanceled = "call-canceled";
+    CallExpired = "call-expired";
+    CannotPlace = "cannot-place";
     ContainerCrashed = "container-crashed";
     ContainersNotPermitted = "containers-not-permitted";
     CorruptState = "corrupt-state";
@@ -46,6 +48,7 @@ error_codes! {
     PortTaken = "port-taken";
     PythonNotAvailable = "python-not-available";
     QueueFull = "queue-full";
+    ResultExpired = "result-expired";
     RegistryDenied = "registry-denied";
     RegistryUnreachable = "registry-unreachable";
     StartFailed = "start-failed";

@@ -13,6 +13,9 @@ pub const DEFAULT_TIMEOUT_S: u64 = 300;
 pub const DEFAULT_SCALEDOWN_WINDOW_S: u64 = 60;
 /// A day.
 pub const MAX_TIMEOUT_S: u64 = 86_400;
+/// Seven days: as long as results are kept.
+pub const MAX_QUEUE_TIMEOUT_S: u64 = 7 * 86_400;
+const MAX_CONTAINERS: u64 = 10_000;
 
 /// One function version. Immutable: the digest of its JSON form is its identity.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -51,6 +54,20 @@ pub struct Entry {
     pub is_async: bool,
     #[serde(default)]
     pub is_generator: bool,
+    /// `qualname` names a class whose methods are called; empty for a plain function.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub methods: BTreeMap<String, Method>,
+    /// Of a class: its parameters, pickled, in base 64. Each set of them has replicas of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<String>,
+}
+
+/// A method of a class that can be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Method {
+    pub is_async: bool,
+    pub is_generator: bool,
 }
 
 fn source_root() -> String {
@@ -71,6 +88,8 @@ pub struct Resources {
     pub memory_limit_mib: Option<u64>,
     /// `"H100:2"`; several are a fallback order.
     pub gpu: Vec<String>,
+    /// MiB of disk that are set aside. None: none are.
+    pub disk_mib: Option<u64>,
 }
 
 /// The rules that its calls and replicas follow.
@@ -86,8 +105,58 @@ pub struct Policy {
     /// None: as many as the machine carries.
     pub max_containers: Option<u32>,
     pub min_containers: u32,
+    /// Idle replicas kept beside the busy ones while there is work.
+    pub buffer_containers: u32,
     /// A replica ends after one input.
     pub single_use: bool,
+    pub retries: Retries,
+    pub concurrency: Concurrency,
+    /// Inputs are given to the function in lists.
+    pub batching: Option<Batching>,
+    /// Processes forked in a replica after its set-up; each takes inputs. 0: the replica's first process takes them.
+    pub workers: u32,
+    /// Seconds that a call may wait for a replica before it expires. None: for ever.
+    pub queue_timeout_s: Option<u64>,
+}
+
+/// How often and when a call that failed is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retries {
+    pub max_retries: u32,
+    pub initial_delay_ms: u64,
+    /// Each delay is the one before times this.
+    pub backoff_coefficient: f64,
+    pub max_delay_ms: u64,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { max_retries: 0, initial_delay_ms: 1000, backoff_coefficient: 2.0, max_delay_ms: 60_000 }
+    }
+}
+
+/// How many inputs one process takes at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Concurrency {
+    pub max_inputs: u32,
+    /// What the autoscaler aims at. None: `max_inputs`.
+    pub target_inputs: Option<u32>,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { max_inputs: 1, target_inputs: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Batching {
+    pub max_batch_size: u32,
+    /// How long the first input of a batch waits for others.
+    pub wait_ms: u64,
 }
 
 impl Default for Policy {
@@ -98,7 +167,13 @@ impl Default for Policy {
             scaledown_window_s: DEFAULT_SCALEDOWN_WINDOW_S,
             max_containers: None,
             min_containers: 0,
+            buffer_containers: 0,
             single_use: false,
+            retries: Retries::default(),
+            concurrency: Concurrency::default(),
+            batching: None,
+            workers: 0,
+            queue_timeout_s: None,
         }
     }
 }
@@ -138,13 +213,52 @@ impl FunctionSpec {
         range("timeout", self.policy.timeout_s, 1, MAX_TIMEOUT_S)?;
         range("startup_timeout", self.policy.startup_timeout_s.unwrap_or(1), 1, MAX_TIMEOUT_S)?;
         range("scaledown_window", self.policy.scaledown_window_s, 1, 3600)?;
-        range("max_containers", self.policy.max_containers.unwrap_or(1).into(), 1, 10_000)?;
+        range("max_containers", self.policy.max_containers.unwrap_or(1).into(), 1, MAX_CONTAINERS)?;
+        range("min_containers", self.policy.min_containers.into(), 0, MAX_CONTAINERS)?;
+        range("buffer_containers", self.policy.buffer_containers.into(), 0, MAX_CONTAINERS)?;
+        self.check_inputs(&range)?;
+        let retries = &self.policy.retries;
+        range("retries: max_retries", retries.max_retries.into(), 0, 10)?;
+        range("retries: initial_delay (ms)", retries.initial_delay_ms, 0, 60_000)?;
+        range("retries: max_delay (ms)", retries.max_delay_ms, 1000, 60_000)?;
+        if !(1.0..=10.0).contains(&retries.backoff_coefficient) {
+            let (field, want) = ("retries: backoff_coefficient", "from 1 to 10".into());
+            return Err(SpecError::Range {
+                function: name(),
+                field,
+                want,
+                got: retries.backoff_coefficient.to_string(),
+            });
+        }
         range("cpu", self.resources.cpu_millis.unwrap_or(1), 1, 1_024_000)?;
         range("cpu limit", self.resources.cpu_limit_millis.unwrap_or(10), 10, 1_024_000)?;
         range("memory", self.resources.memory_mib.unwrap_or(1), 1, 64 << 20)?;
         // Below 16 MiB no interpreter starts.
         range("memory limit", self.resources.memory_limit_mib.unwrap_or(16), 16, 64 << 20)?;
+        range("ephemeral_disk", self.resources.disk_mib.unwrap_or(1), 1, 3 << 20)?;
         Ok(())
+    }
+
+    fn check_inputs(
+        &self,
+        range: &impl Fn(&'static str, u64, u64, u64) -> Result<(), SpecError>,
+    ) -> Result<(), SpecError> {
+        let policy = &self.policy;
+        let max_inputs = u64::from(policy.concurrency.max_inputs);
+        range("max_inputs", max_inputs, 1, 1000)?;
+        range("target_inputs", policy.concurrency.target_inputs.unwrap_or(1).into(), 1, max_inputs)?;
+        range("workers", policy.workers.into(), 0, 64)?;
+        range("queue_timeout", policy.queue_timeout_s.unwrap_or(1), 1, MAX_QUEUE_TIMEOUT_S)?;
+        if let Some(batching) = &policy.batching {
+            range("max_batch_size", batching.max_batch_size.into(), 1, 1000)?;
+            range("wait_ms", batching.wait_ms, 0, 600_000)?;
+        }
+        Ok(())
+    }
+
+    /// Inputs that one replica takes at the same time; a batch counts as one.
+    pub fn slots(&self) -> u32 {
+        self.policy.concurrency.max_inputs * self.policy.workers.max(1)
     }
 }
 

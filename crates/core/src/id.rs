@@ -65,6 +65,20 @@ macro_rules! ids {
             pub fn created_ms(&self) -> u64 {
                 (self.0 >> 80) as u64
             }
+
+            /// The id as 16 bytes that sort as the ids do.
+            pub fn to_bytes(self) -> [u8; 16] {
+                self.0.to_be_bytes()
+            }
+
+            pub fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(u128::from_be_bytes(bytes))
+            }
+
+            /// The id that is `count` after this one: ids of one batch are made from its first.
+            pub fn offset(&self, count: u64) -> Self {
+                Self(self.0.wrapping_add(count as u128))
+            }
         }
 
         impl fmt::Display for $name {
@@ -111,6 +125,10 @@ ids! {
     FunctionId = "fn";
     /// One durable invocation.
     CallId = "call";
+    /// Calls that were submitted as one, such as those of `spawn_map`.
+    BatchId = "batch";
+    /// A machine with an agent.
+    NodeId = "node";
     /// One container that serves one function version.
     ReplicaId = "rep";
     /// One container of any use: a replica, a build step, a shell.

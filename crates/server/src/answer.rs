@@ -28,6 +28,7 @@ pub fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::BadRequest
         | ErrorCode::BadRecipe
         | ErrorCode::BlobMissing
+        | ErrorCode::CannotPlace
         | ErrorCode::PackageNotFound
         | ErrorCode::PythonNotAvailable => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -41,7 +42,8 @@ pub fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::RegistryDenied => StatusCode::FORBIDDEN,
         ErrorCode::RegistryUnreachable => StatusCode::BAD_GATEWAY,
-        ErrorCode::FunctionTimeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::FunctionTimeout | ErrorCode::CallExpired => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::ResultExpired => StatusCode::GONE,
         ErrorCode::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorCode::BuildFailed
         | ErrorCode::ContainerCrashed

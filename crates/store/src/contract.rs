@@ -30,6 +30,12 @@ fn call(app: &NewApp) -> CallRecord {
         started_ms: None,
         ended_ms: None,
         error: None,
+        method: String::new(),
+        batch: None,
+        index: None,
+        priority: 0,
+        durable: false,
+        cpu_us: 0,
     }
 }
 

@@ -217,6 +217,12 @@ fn call_record(row: &SqliteRow) -> Result<CallRecord, StoreError> {
         started_ms: ms(row, "started_ms"),
         ended_ms: ms(row, "ended_ms"),
         error: row.get("error"),
+        method: String::new(),
+        batch: None,
+        index: None,
+        priority: 0,
+        durable: false,
+        cpu_us: 0,
     })
 }
 

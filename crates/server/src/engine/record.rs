@@ -34,6 +34,12 @@ impl Record {
             started_ms: None,
             ended_ms: None,
             error: None,
+            method: String::new(),
+            batch: None,
+            index: None,
+            priority: 0,
+            durable: false,
+            cpu_us: 0,
         };
         Self { engine: pool.engine.clone(), call, state: CallState::NEW, logged: Arc::default() }
     }
