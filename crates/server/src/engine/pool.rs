@@ -295,6 +295,8 @@ impl Pool {
             replica: replica.id,
             app: self.app,
             function: self.spec.name.clone(),
+            app_name: String::new(),
+            running: u32::from(phase == Phase::Busy),
             state: state.into(),
             pid: replica.pid().unwrap_or_default(),
             memory_bytes,
