@@ -10,7 +10,7 @@ mod polled;
 mod reason;
 pub mod replica;
 
-pub use logs::{AppLog, LogReader, Logs};
+pub use logs::{AppLog, LogReader, LogStart, Logs};
 pub use mapped::map_sealed;
 pub use payload::Payload;
 pub use polled::polled;

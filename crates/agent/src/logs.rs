@@ -63,22 +63,50 @@ impl Logs {
         }
     }
 
-    /// Reads an app's log from the start, or its last `tail` lines; follows it while the app runs if asked to.
-    /// None: there is no such log.
-    pub fn read(&self, app: AppId, tail: Option<usize>, follow: bool) -> std::io::Result<Option<LogReader>> {
+    /// Reads an app's log; follows it while the app runs if asked to. None: there is no such log.
+    pub fn read(&self, app: AppId, start: LogStart, follow: bool) -> std::io::Result<Option<LogReader>> {
         let file = match File::open(self.path(app)) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
         let live =
             self.open.lock().expect("no panic while locked").get(&app).map(|log| log.written.subscribe());
-        let offset = match tail {
-            Some(lines) => tail_offset(&file, lines)?,
-            None => 0,
+        let offset = match start {
+            LogStart::Tail(lines) => tail_offset(&file, lines)?,
+            LogStart::Line(line) => line_offset(&file, line)?,
         };
         let written = live.filter(|_| follow);
         Ok(Some(LogReader { file, offset, written }))
     }
+}
+
+/// Where a reader begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStart {
+    /// Behind so many lines.
+    Line(u64),
+    /// With the last lines.
+    Tail(usize),
+}
+
+/// Behind the first `lines` lines; the end when there are fewer.
+fn line_offset(file: &File, lines: u64) -> std::io::Result<u64> {
+    let (mut offset, mut left) = (0, lines);
+    let mut chunk = vec![0; READ_CHUNK];
+    while left > 0 {
+        let count = file.read_at(&mut chunk, offset)?;
+        if count == 0 {
+            break;
+        }
+        for (at, _) in chunk[..count].iter().enumerate().filter(|(_, byte)| **byte == b'\n') {
+            left -= 1;
+            if left == 0 {
+                return Ok(offset + at as u64 + 1);
+            }
+        }
+        offset += count as u64;
+    }
+    Ok(offset)
 }
 
 fn tail_offset(file: &File, lines: usize) -> std::io::Result<u64> {
@@ -230,7 +258,7 @@ mod tests {
         let app = AppId::fresh();
         let log = logs.start(app).unwrap();
         log.write(&event("one"));
-        let mut reader = logs.read(app, None, true).unwrap().unwrap();
+        let mut reader = logs.read(app, LogStart::Line(0), true).unwrap().unwrap();
         assert!(String::from_utf8(reader.next().await.unwrap().unwrap()).unwrap().contains("one"));
         let follower = tokio::spawn(async move {
             let mut text = Vec::new();
@@ -272,10 +300,15 @@ mod tests {
         for text in ["one", "two", "three"] {
             log.write(&event(text));
         }
-        let mut reader = logs.read(app, Some(2), false).unwrap().unwrap();
+        let mut reader = logs.read(app, LogStart::Tail(2), false).unwrap().unwrap();
         let text = String::from_utf8(reader.next().await.unwrap().unwrap()).unwrap();
         assert_eq!((text.lines().count(), text.contains("one")), (2, false));
+        for (skipped, left) in [(0, 3), (1, 2), (3, 0), (9, 0)] {
+            let mut reader = logs.read(app, LogStart::Line(skipped), false).unwrap().unwrap();
+            let text = reader.next().await.unwrap().unwrap_or_default();
+            assert_eq!(String::from_utf8(text).unwrap().lines().count(), left, "behind {skipped}");
+        }
         assert_eq!(reader.next().await.unwrap(), None);
-        assert!(logs.read(AppId::fresh(), None, false).unwrap().is_none());
+        assert!(logs.read(AppId::fresh(), LogStart::Line(0), false).unwrap().is_none());
     }
 }

@@ -8,7 +8,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
-use crate::routes::{apps, blobs, calls, containers, functions, images, logs, shell, status, trees};
+use crate::routes::{apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage};
 use crate::server::Server;
 
 /// Who may call an endpoint.
@@ -18,6 +18,8 @@ pub enum Access {
     Public,
     /// Whoever has the server's token.
     Owner,
+    /// And the containers of an app, for what is that app's: the id in the path.
+    Container,
 }
 
 /// What a body holds.
@@ -30,6 +32,10 @@ pub enum Media {
     Lines(&'static str),
     /// Bytes.
     Binary,
+    /// Frames of `docs/api.md`.
+    Frames,
+    /// Server-sent events of this schema.
+    Events(&'static str),
 }
 
 pub struct Endpoint {
@@ -44,74 +50,118 @@ pub struct Endpoint {
 
 /// Every endpoint there is.
 pub fn all() -> Vec<Endpoint> {
-    use Access::{Owner, Public};
-    use Media::{Binary, Json, Lines, Nothing};
-    let g = |path, access, summary, gives, handler| Endpoint {
-        method: Method::GET,
-        path,
-        access,
-        summary,
-        takes: Nothing,
-        gives,
-        handler,
-    };
-    let p = |path, summary, takes, gives, handler| Endpoint {
-        method: Method::POST,
-        path,
-        access: Owner,
-        summary,
-        takes,
-        gives,
-        handler,
-    };
+    let mut all = vec![];
+    all.extend(server_endpoints());
+    all.extend(image_endpoints());
+    all.extend(app_endpoints());
+    all.extend(call_endpoints());
+    all.extend(container_endpoints());
+    all
+}
+
+fn get_endpoint(
+    path: &'static str,
+    access: Access,
+    summary: &'static str,
+    gives: Media,
+    handler: MethodRouter<Arc<Server>>,
+) -> Endpoint {
+    Endpoint { method: Method::GET, path, access, summary, takes: Media::Nothing, gives, handler }
+}
+
+fn post_endpoint(
+    path: &'static str,
+    access: Access,
+    summary: &'static str,
+    (takes, gives): (Media, Media),
+    handler: MethodRouter<Arc<Server>>,
+) -> Endpoint {
+    Endpoint { method: Method::POST, path, access, summary, takes, gives, handler }
+}
+
+use Access::{Container, Owner, Public};
+use Media::{Binary, Events, Frames, Json, Lines, Nothing};
+use get_endpoint as g;
+use post_endpoint as p;
+
+fn server_endpoints() -> Vec<Endpoint> {
     vec![
         g("/api/health", Public, "Whether the server answers", Json("Health"), get(status::health)),
         g("/api/status", Owner, "What the server does now", Json("Status"), get(status::status)),
-        p("/api/stop", "Stop the server", Nothing, Nothing, post(status::stop)),
-        p(
-            "/api/trees",
-            "Register a tree of files",
-            Json("CreateTree"),
-            Json("TreeAnswer"),
-            post(trees::create),
-        ),
-        p("/api/blobs", "Upload content", Binary, Json("BlobsAnswer"), post(blobs::create)),
-        p("/api/images", "Build an image", Json("CreateImage"), Lines("BuildEvent"), post(images::build)),
+        p("/api/stop", Owner, "Stop the server", (Nothing, Nothing), post(status::stop)),
+        g("/api/usage", Owner, "What was used", Json("UsageRow[]"), get(usage::list)),
+    ]
+}
+
+fn image_endpoints() -> Vec<Endpoint> {
+    let remove = Endpoint {
+        method: Method::DELETE,
+        path: "/api/images/{id}",
+        access: Owner,
+        summary: "Remove an image",
+        takes: Nothing,
+        gives: Json("PruneAnswer"),
+        handler: delete(images::remove),
+    };
+    let (tree, image) = ((Json("CreateTree"), Json("TreeAnswer")), (Json("CreateImage"), Lines("BuildEvent")));
+    let pruned = (Nothing, Json("PruneAnswer"));
+    vec![
+        p("/api/trees", Owner, "Register a tree of files", tree, post(trees::create)),
+        p("/api/blobs", Owner, "Upload content", (Binary, Json("BlobsAnswer")), post(blobs::create)),
+        p("/api/images", Owner, "Build an image", image, post(images::build)),
         g("/api/images", Owner, "List images", Json("ImageRecord[]"), get(images::list)),
         g("/api/images/{id}", Owner, "Show an image", Json("ImageDetail"), get(images::show)),
-        Endpoint {
-            method: Method::DELETE,
-            path: "/api/images/{id}",
-            access: Owner,
-            summary: "Remove an image",
-            takes: Nothing,
-            gives: Json("PruneAnswer"),
-            handler: delete(images::remove),
-        },
-        p("/api/images/prune", "Remove what no app uses", Nothing, Json("PruneAnswer"), post(images::prune)),
-        p("/api/apps", "Start an app", Json("CreateApp"), Json("CreateAppAnswer"), post(apps::create)),
+        remove,
+        p("/api/images/prune", Owner, "Remove what no app uses", pruned, post(images::prune)),
+        p("/api/shell", Owner, "Open a terminal in an image", (Json("OpenShell"), Binary), post(shell::open)),
+    ]
+}
+
+fn app_endpoints() -> Vec<Endpoint> {
+    let (made, stopped) = ((Json("CreateApp"), Json("CreateAppAnswer")), (Nothing, Json("AppStopped")));
+    let events = "Follow an app, and keep it alive";
+    let functions = "List the functions of an app";
+    vec![
+        p("/api/apps", Owner, "Start an app", made, post(apps::create)),
         g("/api/apps", Owner, "List apps", Json("AppRecord[]"), get(apps::list)),
         g("/api/apps/{id}", Owner, "Show an app", Json("AppRecord"), get(apps::show)),
-        g(
-            "/api/apps/{id}/events",
-            Owner,
-            "Follow an app, and keep it alive",
-            Lines("AppEvent"),
-            get(apps::events),
-        ),
-        p("/api/apps/{id}/stop", "Stop an app", Nothing, Json("AppStopped"), post(apps::stop)),
-        p("/api/functions/{id}/call", "Call a function", Binary, Binary, post(functions::call)),
+        g("/api/apps/{id}/events", Owner, events, Lines("AppEvent"), get(apps::events)),
+        g("/api/apps/{id}/functions", Container, functions, Json("FunctionRecord[]"), get(apps::functions)),
+        p("/api/apps/{id}/stop", Owner, "Stop an app", stopped, post(apps::stop)),
+        g("/api/logs", Owner, "Read the log of an app, call or container", Lines("AppEvent"), get(logs::read)),
+    ]
+}
+
+fn call_endpoints() -> Vec<Endpoint> {
+    let spawned = (Frames, Json("SpawnAnswer"));
+    let variant = (Json("CreateVariant"), Json("VariantAnswer"));
+    let scaling = (Json("Scaling"), Json("FunctionRecord"));
+    let canceled = (Json("CancelCall"), Json("CallRecord"));
+    vec![
+        g("/api/functions/{id}", Container, "Show a function", Json("FunctionRecord"), get(functions::show)),
+        p("/api/functions/{id}/call", Container, "Call a function", (Binary, Binary), post(functions::call)),
+        p("/api/functions/{id}/stream", Container, "Run a generator", (Binary, Frames), post(functions::stream)),
+        p("/api/functions/{id}/map", Container, "Call it for many inputs", (Frames, Frames), post(functions::map)),
+        p("/api/functions/{id}/spawn", Container, "Call it later, for sure", spawned, post(functions::spawn)),
+        p("/api/functions/{id}/variants", Container, "Make it differ", variant, post(functions::variant)),
+        p("/api/functions/{id}/scaling", Container, "Change how it scales", scaling, post(functions::scaling)),
         g("/api/calls", Owner, "List calls", Json("CallRecord[]"), get(calls::list)),
-        g("/api/calls/{id}", Owner, "Show a call", Json("CallRecord"), get(calls::show)),
-        g("/api/logs", Owner, "Read an app's or a call's log", Lines("AppEvent"), get(logs::read)),
-        g(
-            "/api/containers",
-            Owner,
-            "List running containers",
-            Json("ContainerRecord[]"),
-            get(containers::list),
-        ),
-        p("/api/shell", "Open a terminal in an image", Json("OpenShell"), Binary, post(shell::open)),
+        g("/api/calls/events", Owner, "Follow calls", Events("CallEvent"), get(calls::events)),
+        g("/api/calls/{id}", Container, "Show a call, or wait for a change", Json("CallRecord"), get(calls::show)),
+        g("/api/calls/{id}/result", Container, "Wait for a call's result", Binary, get(calls::result)),
+        p("/api/calls/{id}/cancel", Container, "Cancel a call", canceled, post(calls::cancel)),
+        g("/api/batches/{id}", Container, "Show a batch", Json("BatchRecord"), get(batches::show)),
+        g("/api/batches/{id}/results", Container, "Read its results in order", Frames, get(batches::results)),
+        p("/api/batches/{id}/cancel", Container, "Cancel it", (Nothing, Json("BatchRecord")), post(batches::cancel)),
+    ]
+}
+
+fn container_endpoints() -> Vec<Endpoint> {
+    let terminal = (Json("OpenShell"), Binary);
+    vec![
+        g("/api/containers", Owner, "List running containers", Json("ContainerRecord[]"), get(containers::list)),
+        p("/api/containers/{id}/stop", Owner, "Stop a container", (Nothing, Nothing), post(containers::stop)),
+        p("/api/containers/{id}/exec", Owner, "Run a program in it", terminal, post(containers::exec)),
     ]
 }
 
@@ -123,6 +173,9 @@ pub fn router(server: Arc<Server>) -> Router {
             Access::Public => endpoint.handler,
             Access::Owner => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::owner))
+            }
+            Access::Container => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
             }
         };
         router = router.route(endpoint.path, handler);

@@ -8,15 +8,60 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use clunk_core::api::CLIENT_HEADER;
 use clunk_core::error::{ErrorBody, ErrorCode};
+use clunk_core::id::{AppId, BatchId, CallId, FunctionId};
 
-use crate::answer::Failure;
+use crate::answer::{Failure, not_found};
 use crate::server::Server;
 
+/// A container of this app speaks, over a connection that its agent made.
+#[derive(Debug, Clone, Copy)]
+pub struct FromContainer(pub AppId);
+
+/// Lets the owner pass, and a container to what belongs to its app.
+pub async fn container(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let allowed = match request.extensions().get::<FromContainer>() {
+        Some(FromContainer(app)) => belongs(&server, *app, request.uri()).await,
+        None => check(&server, request.headers()),
+    };
+    match allowed {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// Whether the thing that a path names is of this app. What is another's does not exist for it.
+async fn belongs(server: &Server, app: AppId, uri: &Uri) -> Result<(), Failure> {
+    let text = uri.path().split('/').nth(3).unwrap_or_default();
+    let engine = &server.engine;
+    let owner = match text.split('-').next() {
+        Some(AppId::PREFIX) => text.parse().ok(),
+        Some(FunctionId::PREFIX) => text.parse().ok().and_then(|id| engine.function(id)).map(|pool| pool.app),
+        Some(CallId::PREFIX) => match text.parse() {
+            Ok(id) => engine.call(id).await.ok().map(|record| record.app),
+            Err(_) => None,
+        },
+        Some(BatchId::PREFIX) => match text.parse() {
+            Ok(id) => engine.store.batch(id).await?.map(|record| record.app),
+            Err(_) => None,
+        },
+        _ => None,
+    };
+    if owner == Some(app) { Ok(()) } else { Err(not_found(format_args!("{text} in this app"))) }
+}
+
 pub async fn owner(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    if request.extensions().get::<FromContainer>().is_some() {
+        return Failure(not_for_containers(request.uri())).into_response();
+    }
     match check(&server, request.headers()) {
         Ok(()) => next.run(request).await,
         Err(failure) => failure.into_response(),
     }
+}
+
+fn not_for_containers(uri: &Uri) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NotFound, format!("there is no {} for a container", uri.path()))
+        .hint("a container may call the functions of its own app")
 }
 
 fn check(server: &Server, headers: &HeaderMap) -> Result<(), Failure> {

@@ -1,9 +1,11 @@
 //! The HTTP API and the control plane.
 
 pub mod answer;
+mod door;
 pub mod endpoints;
 pub mod engine;
 mod guard;
+mod janitor;
 pub mod memory;
 mod openapi;
 mod routes;

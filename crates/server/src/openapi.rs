@@ -1,8 +1,9 @@
 //! The OpenAPI description, made from the table of endpoints. `docs/openapi.json` is checked against it.
 
 use clunk_core::api::{
-    AppEvent, AppRecord, BlobsAnswer, CallRecord, ContainerRecord, CreateApp, CreateAppAnswer, CreateImage,
-    CreateTree, ErrorAnswer, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Status, TreeAnswer,
+    AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord, CreateApp,
+    CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, FunctionRecord, Health, ImageDetail,
+    ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status, TreeAnswer, UsageRow,
 };
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -40,7 +41,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     if endpoint.takes != Media::Nothing {
         operation["requestBody"] = json!({"required": true, "content": content(endpoint.takes)});
     }
-    if endpoint.access == Access::Owner {
+    if endpoint.access != Access::Public {
         operation["security"] = json!([{"token": []}]);
     }
     if endpoint.path.contains("{id}") {
@@ -67,6 +68,8 @@ fn content(media: Media) -> Value {
         Media::Json(name) => json!({"application/json": {"schema": reference(name)}}),
         Media::Lines(name) => json!({"application/x-ndjson": {"schema": reference(name)}}),
         Media::Binary => json!({"application/octet-stream": {}}),
+        Media::Frames => json!({"application/x-clunk-frames": {}}),
+        Media::Events(name) => json!({"text/event-stream": {"schema": reference(name)}}),
     }
 }
 
@@ -78,8 +81,9 @@ fn schemas() -> Value {
             $name::schemas(&mut found);
         )*};
     }
-    add!(AppEvent AppRecord BlobsAnswer CallRecord ContainerRecord CreateApp CreateAppAnswer CreateImage CreateTree
-        ErrorAnswer Health ImageDetail ImageRecord OpenShell PruneAnswer Status TreeAnswer);
+    add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall ContainerRecord CreateApp
+        CreateAppAnswer CreateImage CreateTree CreateVariant ErrorAnswer FunctionRecord Health ImageDetail ImageRecord
+        OpenShell PruneAnswer Scaling SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))
@@ -88,6 +92,8 @@ fn schemas() -> Value {
         "AppStopped".into(),
         json!({"type": "object", "properties": {"app": {"type": "string"}, "state": {"type": "string"}}}),
     );
+    let function = json!({"type": "object", "properties": {"function": {"type": "string"}}});
+    schemas.insert("VariantAnswer".into(), function);
     schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
     let mut sorted: Vec<_> = schemas.into_iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));

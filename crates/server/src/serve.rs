@@ -13,10 +13,10 @@ use tokio::net::UnixListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::answer::io_error;
+use crate::answer::{io_error, store_error};
 use crate::server::{Server, ServerError};
 use crate::state::{Bound, StateDir};
-use crate::{VERSION, endpoints};
+use crate::{VERSION, door, endpoints, janitor};
 
 /// How long apps may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -47,6 +47,10 @@ pub async fn serve(
     });
     let drained = CancellationToken::new();
     let router = endpoints::router(server.clone());
+    let inside = router.clone();
+    server.engine.set_door(Box::new(move |app, socket| door::serve(inside.clone(), app, socket)));
+    server.engine.restore().await.map_err(|error| store_error(&error))?;
+    tokio::spawn(janitor::sweep(server.clone()));
     let socket = bind_socket(&state.path);
     let local = socket.map(|socket| serve_local(socket, router.clone(), drained.clone()));
     let remote = axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());

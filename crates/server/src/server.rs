@@ -70,7 +70,8 @@ impl Server {
             limits: Limits { pids: Some(MAX_BUILD_PIDS), ..Limits::default() },
         };
         let images = Images::open(config).await.map_err(|error| error.body())?;
-        let engine = Engine::new(runtime, images, Arc::new(store), logs, trees);
+        let payloads = Blobs::open(&path.join("payloads")).map_err(|error| store_error(&error))?;
+        let engine = Engine::new(runtime, images, Arc::new(store), payloads, logs, trees, path);
         Ok(Arc::new(Self {
             engine,
             blobs,

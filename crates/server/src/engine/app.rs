@@ -1,18 +1,26 @@
 //! A running app: its pools, its log, and the client that keeps it alive.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clunk_agent::{AppLog, replica::now_ms};
+use clunk_core::Digest;
 use clunk_core::api::AppEvent;
-use clunk_core::id::AppId;
-use tokio::sync::{Mutex, Notify};
+use clunk_core::id::{AppId, FunctionId};
+use tokio::sync::Notify;
 
 use super::{Engine, Pool};
 
 /// How long a new app waits for its client to open the event stream.
 const LEASE_LIMIT: Duration = Duration::from_secs(30);
+/// How long an app waits for a client whose server was killed and has come back.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a detached app that nobody follows stays after its last call has ended.
+const DETACHED_IDLE: Duration = Duration::from_secs(60);
+/// Functions of one app, with the variants that its clients make.
+pub const MAX_FUNCTIONS: usize = 2000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Haste {
@@ -24,47 +32,91 @@ pub enum Haste {
 pub struct App {
     pub id: AppId,
     pub name: String,
+    pub workspace: Arc<str>,
+    pub detached: bool,
     pub log: Arc<AppLog>,
     engine: Arc<Engine>,
-    pools: OnceLock<Vec<Arc<Pool>>>,
+    functions: Mutex<Functions>,
     leased: AtomicBool,
     lease_taken: Notify,
-    stopped: Mutex<bool>,
+    stopped: tokio::sync::Mutex<bool>,
+}
+
+#[derive(Default)]
+struct Functions {
+    pools: Vec<Arc<Pool>>,
+    /// Those that the app was made with, by name.
+    named: BTreeMap<String, FunctionId>,
+    /// Every version, by the digest of its specification.
+    versions: HashMap<Digest, FunctionId>,
 }
 
 impl App {
-    pub(super) fn new(id: AppId, name: String, log: Arc<AppLog>, engine: Arc<Engine>) -> Self {
+    pub(super) fn new(
+        id: AppId,
+        name: String,
+        workspace: Arc<str>,
+        detached: bool,
+        log: Arc<AppLog>,
+        engine: Arc<Engine>,
+    ) -> Self {
         Self {
             id,
             name,
+            workspace,
+            detached,
             log,
             engine,
-            pools: OnceLock::new(),
+            functions: Mutex::default(),
             leased: AtomicBool::new(false),
             lease_taken: Notify::new(),
-            stopped: Mutex::new(false),
+            stopped: tokio::sync::Mutex::new(false),
         }
     }
 
     pub fn pools(&self) -> Vec<Arc<Pool>> {
-        self.pools.get().cloned().unwrap_or_default()
+        self.functions.lock().expect("no panic while locked").pools.clone()
     }
 
-    pub(super) fn begin(self: &Arc<Self>, pools: Vec<Arc<Pool>>) {
+    /// Ids of the functions that the app was made with, by name.
+    pub fn named(&self) -> BTreeMap<String, FunctionId> {
+        self.functions.lock().expect("no panic while locked").named.clone()
+    }
+
+    pub fn version(&self, digest: Digest) -> Option<FunctionId> {
+        self.functions.lock().expect("no panic while locked").versions.get(&digest).copied()
+    }
+
+    /// Adds a function; the first one of a name is what the name means.
+    pub(super) fn add(&self, pool: Arc<Pool>) {
+        let mut functions = self.functions.lock().expect("no panic while locked");
+        functions.named.entry(pool.spec.name.clone()).or_insert(pool.id);
+        functions.versions.entry(pool.spec.digest()).or_insert(pool.id);
+        functions.pools.push(pool);
+    }
+
+    /// Begins to run: what must be warm is started, and a client must come for it. `again`: it ran under a server that
+    /// was killed.
+    pub(super) fn begin(self: &Arc<Self>, again: bool) {
         self.log.write(&AppEvent::App { time_ms: now_ms(), state: "running".into() });
-        for pool in self.pools.get_or_init(|| pools) {
-            pool.scale();
+        for pool in self.pools() {
+            pool.wake.notify_one();
         }
-        let app = self.clone();
-        tokio::spawn(async move {
-            if tokio::time::timeout(LEASE_LIMIT, app.lease_taken.notified()).await.is_err() {
-                tracing::info!(app = %app.id, "no client opened the app's event stream");
-                app.stop(Haste::AtOnce).await;
-            }
-        });
+        match (self.detached, again) {
+            (true, _) => tokio::spawn(end_when_done(self.clone())),
+            (false, false) => tokio::spawn(self.clone().wait_for_client(LEASE_LIMIT)),
+            (false, true) => tokio::spawn(self.clone().wait_for_client(RETURN_LIMIT)),
+        };
     }
 
-    /// The first caller holds the app alive: when the lease is dropped the app stops.
+    async fn wait_for_client(self: Arc<Self>, limit: Duration) {
+        if tokio::time::timeout(limit, self.lease_taken.notified()).await.is_err() {
+            tracing::info!(app = %self.id, "no client opened the app's event stream");
+            self.stop(Haste::AtOnce).await;
+        }
+    }
+
+    /// The first caller holds the app alive: when the lease is dropped the app stops. None: another one holds it.
     pub fn lease(self: &Arc<Self>) -> Option<Lease> {
         if self.leased.swap(true, Ordering::AcqRel) {
             return None;
@@ -73,10 +125,24 @@ impl App {
         Some(Lease(self.clone()))
     }
 
+    /// Whether anything runs or waits.
+    fn is_quiet(&self) -> bool {
+        let busy = |pool: &Arc<Pool>| {
+            let (_, running, queued) = pool.counts();
+            running > 0 || queued > 0
+        };
+        !self.leased.load(Ordering::Acquire) && !self.pools().iter().any(busy)
+    }
+
     /// Stops every replica and returns when all are gone. Later callers wait for the first.
     pub async fn stop(&self, haste: Haste) {
+        self.end(haste, false).await;
+    }
+
+    /// `keep`: it goes on under the next server.
+    pub(super) async fn end(&self, haste: Haste, keep: bool) {
         for pool in self.pools() {
-            pool.close(haste);
+            pool.close(haste, keep);
         }
         let mut stopped = self.stopped.lock().await;
         if *stopped {
@@ -86,13 +152,39 @@ impl App {
             pool.emptied().await;
         }
         *stopped = true;
-        self.log.write(&AppEvent::App { time_ms: now_ms(), state: "stopped".into() });
+        if !keep {
+            self.log.write(&AppEvent::App { time_ms: now_ms(), state: "stopped".into() });
+        }
         self.engine.logs.finish(self.id);
         self.engine.forget(self);
+        if keep {
+            return;
+        }
         if let Err(error) = self.engine.store.stop_app(self.id, now_ms()).await {
             tracing::error!(app = %self.id, %error, "could not record that an app stopped");
         }
+        match self.engine.store.cancel_queued(self.id, None, now_ms()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(app = %self.id, count, "canceled what waited on disk"),
+            Err(error) => tracing::error!(app = %self.id, %error, "could not cancel what waited on disk"),
+        }
+        self.engine.waiters.wake_all();
     }
+}
+
+/// A detached app ends when its last call has ended and nobody follows it.
+async fn end_when_done(app: Arc<App>) {
+    let mut quiet = Duration::ZERO;
+    const LOOK: Duration = Duration::from_secs(5);
+    while quiet < DETACHED_IDLE {
+        tokio::time::sleep(LOOK).await;
+        if *app.stopped.lock().await {
+            return;
+        }
+        quiet = if app.is_quiet() { quiet + LOOK } else { Duration::ZERO };
+    }
+    tracing::info!(app = %app.id, "a detached app has nothing left to do");
+    app.stop(Haste::Orderly).await;
 }
 
 /// Keeps an ephemeral app alive.
@@ -101,6 +193,10 @@ pub struct Lease(Arc<App>);
 impl Drop for Lease {
     fn drop(&mut self) {
         let app = self.0.clone();
+        app.leased.store(false, Ordering::Release);
+        if app.detached {
+            return;
+        }
         tokio::spawn(async move { app.stop(Haste::AtOnce).await });
     }
 }

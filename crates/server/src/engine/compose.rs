@@ -38,7 +38,7 @@ pub async fn template(engine: &Engine, spec: &FunctionSpec) -> Result<Template, 
     container.workdir = image.config.workdir.clone().unwrap_or_else(|| spec.entry.source_root.clone());
     container.link = true;
     container.network = if spec.block_network { Network::None } else { Network::NatOrNone };
-    let limit_mib = spec.resources.memory_limit_mib.unwrap_or_else(|| engine.capacity.memory_mib());
+    let limit_mib = spec.resources.memory_limit_mib.unwrap_or_else(|| engine.room.memory_mib());
     container.limits = Limits {
         cpu_millis: spec.resources.cpu_limit_millis,
         memory_bytes: Some(limit_mib << 20),
@@ -92,7 +92,7 @@ pub async fn base(engine: &Engine, root: Root<'_>, trees: &[Digest]) -> Result<C
     });
     let limits = Limits {
         pids: Some(MAX_PIDS),
-        memory_bytes: Some(engine.capacity.memory_mib() << 20),
+        memory_bytes: Some(engine.room.memory_mib() << 20),
         ..Limits::default()
     };
     Ok(ContainerSpec {
@@ -129,9 +129,19 @@ impl Template {
 
     /// Control text of the START frame.
     pub fn start(&self, pool: &Pool, app: AppId, replica: ReplicaId) -> String {
-        let entry = &pool.spec.entry;
-        clunk_agent::frame::control([
-            ("mode", "function"),
+        let (entry, policy) = (&pool.spec.entry, &pool.spec.policy);
+        let mode = if entry.methods.is_empty() { "function" } else { "class" };
+        let concurrency = policy.concurrency.max_inputs.to_string();
+        let workers = policy.workers.to_string();
+        let fields = [
+            ("concurrency", concurrency.as_str()),
+            ("workers", workers.as_str()),
+            ("batching", if policy.batching.is_some() { "1" } else { "0" }),
+            ("parameters", entry.parameters.as_deref().unwrap_or_default()),
+        ];
+        let more = fields.into_iter().filter(|(_, value)| !matches!(*value, "" | "0"));
+        let always = [
+            ("mode", mode),
             ("module", entry.module.as_str()),
             ("qualname", entry.qualname.as_str()),
             ("source_root", entry.source_root.as_str()),
@@ -139,6 +149,7 @@ impl Template {
             ("app_id", app.to_string().as_str()),
             ("replica_id", replica.to_string().as_str()),
             ("image_id", pool.spec.image.to_string().as_str()),
-        ])
+        ];
+        clunk_agent::frame::control(always.into_iter().chain(more))
     }
 }

@@ -1,39 +1,69 @@
-//! The call engine: apps, their functions' pools, and what this machine has room for.
+//! The call engine: apps, their functions' queues and replicas, and what this machine has room for.
 
 mod app;
-mod capacity;
 pub mod compose;
+pub mod durable;
+mod fleet;
+mod keeper;
+pub mod live;
+mod meter;
+pub mod outbox;
 mod pool;
-mod record;
+mod queue;
+mod scale;
+mod waiters;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use clunk_agent::Logs;
-use clunk_core::api::ContainerRecord;
+use clunk_agent::replica::now_ms;
+use clunk_core::api::{CallEvent, CallRecord, ContainerRecord, CreateVariant};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
-use clunk_core::id::{AppId, FunctionId};
+use clunk_core::id::{AppId, CallId, FunctionId};
 use clunk_image::{BlobSource, Images, InUse};
 use clunk_runtime::Runtime;
-use clunk_store::{NewApp, Store};
+use clunk_store::{Blobs, NewApp, RunningApp, Store};
+use tokio::sync::broadcast;
 
 pub use app::{App, Haste, Lease};
-pub use capacity::Capacity;
-pub use pool::{Finished, Pool};
+pub use pool::Pool;
+pub use waiters::{Waiter, Waiters};
+
+use crate::answer::{io_error, not_found, store_error};
+use fleet::Room;
+use pool::Counter;
+
+/// Changes of calls that a slow reader may be behind by; then it misses some and is told so.
+const EVENTS_BEHIND: usize = 4096;
+
+/// Takes a connection that a container of an app opened.
+type Door = Box<dyn Fn(AppId, UnixStream) + Send + Sync>;
 
 /// What the engine works with.
 pub struct Engine {
     pub runtime: Arc<dyn Runtime>,
     pub images: Images,
     pub store: Arc<dyn Store>,
+    /// Arguments and results of durable calls that are too large for the store.
+    pub payloads: Blobs,
     pub logs: Logs,
-    pub capacity: Capacity,
+    pub room: Room,
+    pub waiters: Arc<Waiters>,
+    pub events: broadcast::Sender<CallEvent>,
     trees: Arc<dyn BlobSource>,
     apps: Mutex<HashMap<AppId, Arc<App>>>,
     functions: Mutex<HashMap<FunctionId, Arc<Pool>>>,
     ended_calls: AtomicU64,
+    /// The newest durable call that was heard of, as the store counts them.
+    newest_seq: Counter,
+    ties: Counter,
+    metering: AtomicBool,
+    door: OnceLock<Door>,
     /// Held by all who begin to use images and trees, against the one who removes what is not in use.
     pub removing: tokio::sync::RwLock<()>,
     me: Weak<Engine>,
@@ -45,8 +75,16 @@ pub struct Counts {
     pub apps: usize,
     pub replicas: usize,
     pub running: usize,
-    pub queued: usize,
+    pub queued: u64,
     pub ended: u64,
+}
+
+/// What an app is made from.
+pub struct AppPlan {
+    pub name: String,
+    pub workspace: String,
+    pub detached: bool,
+    pub functions: Vec<FunctionSpec>,
 }
 
 impl Engine {
@@ -54,54 +92,143 @@ impl Engine {
         runtime: Arc<dyn Runtime>,
         images: Images,
         store: Arc<dyn Store>,
+        payloads: Blobs,
         logs: Logs,
         trees: Arc<dyn BlobSource>,
+        state_dir: &Path,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        let engine = Arc::new_cyclic(|me| Self {
             runtime,
             images,
             store,
+            payloads,
             logs,
-            capacity: Capacity::of_this_machine(),
+            room: Room::of_this_machine(state_dir),
+            waiters: Arc::default(),
+            events: broadcast::Sender::new(EVENTS_BEHIND),
             trees,
             apps: Mutex::default(),
             functions: Mutex::default(),
             ended_calls: AtomicU64::new(0),
+            newest_seq: Counter::default(),
+            ties: Counter::default(),
+            metering: AtomicBool::new(false),
+            door: OnceLock::new(),
             removing: tokio::sync::RwLock::default(),
             me: me.clone(),
-        })
+        });
+        tokio::spawn(fleet::share_out(engine.clone()));
+        engine
+    }
+
+    fn me(&self) -> Arc<Self> {
+        self.me.upgrade().expect("the engine is held by its caller")
     }
 
     /// Checks the functions, prepares what their replicas need, and records the app.
-    pub async fn create_app(&self, name: String, specs: Vec<FunctionSpec>) -> Result<Arc<App>, ErrorBody> {
-        check_specs(&specs)?;
+    pub async fn create_app(&self, plan: AppPlan) -> Result<Arc<App>, ErrorBody> {
+        check_specs(&plan.functions)?;
         let _keep = self.removing.read().await;
         let id = AppId::fresh();
-        let created_ms = clunk_agent::replica::now_ms();
-        let mut prepared = Vec::new();
-        for spec in specs {
-            self.capacity.check(&spec)?;
-            let template = compose::template(self, &spec).await?;
-            prepared.push((FunctionId::fresh(), spec, template));
+        let functions: Vec<_> = plan.functions.into_iter().map(|spec| (FunctionId::fresh(), spec)).collect();
+        // Composed before anything is recorded: a bad function leaves nothing behind.
+        let log = self.logs.start(id).map_err(|error| io_error("open the app's log", &error))?;
+        let workspace: Arc<str> = plan.workspace.as_str().into();
+        let app = Arc::new(App::new(id, plan.name.clone(), workspace, plan.detached, log, self.me()));
+        let mut pools = Vec::new();
+        for (function, spec) in &functions {
+            match self.pool(*function, spec.clone(), &app).await {
+                Ok(pool) => pools.push(pool),
+                Err(error) => {
+                    pools.iter().for_each(|pool: &Arc<Pool>| pool.close(Haste::AtOnce, false));
+                    self.logs.finish(id);
+                    return Err(error);
+                }
+            }
         }
-        let functions = prepared.iter().map(|(id, spec, _)| (*id, spec.clone())).collect();
-        let record = NewApp { id, name: name.clone(), created_ms, functions };
-        self.store.create_app(record).await.map_err(|error| crate::answer::store_error(&error))?;
-        let log =
-            self.logs.start(id).map_err(|error| crate::answer::io_error("open the app's log", &error))?;
-        let engine = self.me.upgrade().expect("the engine is held by its caller");
-        let app = Arc::new(App::new(id, name, log, engine.clone()));
-        let pools: Vec<_> = prepared
-            .into_iter()
-            .map(|(function, spec, template)| Pool::new(function, spec, template, &app, engine.clone()))
-            .collect();
-        {
-            let mut functions = self.functions.lock().expect("no panic while locked");
-            functions.extend(pools.iter().map(|pool| (pool.id, pool.clone())));
-        }
-        app.begin(pools);
-        self.apps.lock().expect("no panic while locked").insert(id, app.clone());
+        let record = NewApp {
+            id,
+            name: plan.name,
+            workspace: plan.workspace,
+            detached: plan.detached,
+            created_ms: now_ms(),
+            functions,
+        };
+        self.store.create_app(record).await.map_err(|error| store_error(&error))?;
+        self.enlist(&app, pools, false);
         Ok(app)
+    }
+
+    async fn pool(&self, id: FunctionId, spec: FunctionSpec, app: &App) -> Result<Arc<Pool>, ErrorBody> {
+        self.room.check(&spec)?;
+        let template = compose::template(self, &spec).await?;
+        Pool::new(id, spec, template, app, self.me())
+    }
+
+    fn enlist(&self, app: &Arc<App>, pools: Vec<Arc<Pool>>, again: bool) {
+        for pool in pools {
+            self.functions.lock().expect("no panic while locked").insert(pool.id, pool.clone());
+            app.add(pool);
+        }
+        self.apps.lock().expect("no panic while locked").insert(app.id, app.clone());
+        app.begin(again);
+    }
+
+    /// Takes up the apps that ran when the last server was killed, with what waits for them on disk.
+    pub async fn restore(&self) -> Result<(), clunk_store::StoreError> {
+        let depths = self.store.queue_depths().await?;
+        for running in self.store.running_apps().await? {
+            let id = running.id;
+            if let Err(error) = self.restore_app(running, &depths).await {
+                tracing::warn!(app = %id, %error, "an app that ran before cannot go on");
+                self.store.stop_app(id, now_ms()).await?;
+                self.store.cancel_queued(id, None, now_ms()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn restore_app(&self, running: RunningApp, depths: &[(FunctionId, i8, u64)]) -> Result<(), ErrorBody> {
+        let _keep = self.removing.read().await;
+        let log = self.logs.start(running.id).map_err(|error| io_error("open the app's log", &error))?;
+        let workspace: Arc<str> = running.workspace.as_str().into();
+        let app = Arc::new(App::new(running.id, running.name, workspace, running.detached, log, self.me()));
+        let mut pools = Vec::new();
+        for (id, spec) in running.functions {
+            let pool = self.pool(id, spec, &app).await?;
+            for (_, priority, pending) in depths.iter().filter(|(function, ..)| *function == id) {
+                pool.found(*priority, *pending);
+            }
+            pools.push(pool);
+        }
+        self.enlist(&app, pools, true);
+        Ok(())
+    }
+
+    /// The function as it differs from `base`; made when it is not there.
+    pub async fn variant(&self, base: &Pool, changes: CreateVariant) -> Result<FunctionId, ErrorBody> {
+        let app = self.app(base.app).ok_or_else(pool::app_stopped)?;
+        let mut spec = base.spec.clone();
+        spec.env.extend(changes.env);
+        spec.entry.parameters = changes.parameters.or(spec.entry.parameters);
+        spec.resources = changes.resources.unwrap_or(spec.resources);
+        spec.policy = changes.policy.unwrap_or(spec.policy);
+        check_specs(std::slice::from_ref(&spec))?;
+        if let Some(id) = app.version(spec.digest()) {
+            return Ok(id);
+        }
+        if app.pools().len() >= app::MAX_FUNCTIONS {
+            let text = format!("the app has {} functions and variants already", app::MAX_FUNCTIONS);
+            return Err(ErrorBody::new(ErrorCode::BadRequest, text).hint("give fewer different parameters"));
+        }
+        let _keep = self.removing.read().await;
+        let id = FunctionId::fresh();
+        let pool = self.pool(id, spec.clone(), &app).await?;
+        self.store.add_function(app.id, id, spec).await.map_err(|error| store_error(&error))?;
+        self.functions.lock().expect("no panic while locked").insert(id, pool.clone());
+        pool.wake.notify_one();
+        app.add(pool);
+        Ok(id)
     }
 
     pub fn app(&self, id: AppId) -> Option<Arc<App>> {
@@ -112,8 +239,12 @@ impl Engine {
         self.functions.lock().expect("no panic while locked").get(&id).cloned()
     }
 
-    fn all_apps(&self) -> Vec<Arc<App>> {
+    pub fn all_apps(&self) -> Vec<Arc<App>> {
         self.apps.lock().expect("no panic while locked").values().cloned().collect()
+    }
+
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        self.functions.lock().expect("no panic while locked").values().cloned().collect()
     }
 
     fn forget(&self, app: &App) {
@@ -124,19 +255,11 @@ impl Engine {
         self.apps.lock().expect("no panic while locked").remove(&app.id);
     }
 
-    /// Lets pools that had no room try again.
-    pub(crate) fn room_was_freed(&self) {
-        for app in self.all_apps() {
-            for pool in app.pools() {
-                pool.scale();
-            }
-        }
-    }
-
-    /// Stops every app, at once.
+    /// Stops every app, at once. Detached ones go on under the next server.
     pub async fn stop_all(&self) {
         let apps = self.all_apps();
-        futures_util::future::join_all(apps.iter().map(|app| app.stop(Haste::AtOnce))).await;
+        futures_util::future::join_all(apps.iter().map(|app| app.end(Haste::AtOnce, app.detached))).await;
+        meter::record(self).await;
     }
 
     pub fn count_ended(&self) {
@@ -145,31 +268,80 @@ impl Engine {
 
     pub fn counts(&self) -> Counts {
         let ended = self.ended_calls.load(Ordering::Relaxed);
-        let mut counts = Counts { ended, ..Counts::default() };
-        for app in self.all_apps() {
-            counts.apps += 1;
-            for pool in app.pools() {
-                let (replicas, running, queued) = pool.counts();
-                counts.replicas += replicas;
-                counts.running += running;
-                counts.queued += queued;
-            }
+        let mut counts = Counts { apps: self.all_apps().len(), ended, ..Counts::default() };
+        for pool in self.pools() {
+            let (replicas, running, queued) = pool.counts();
+            counts.replicas += replicas;
+            counts.running += running;
+            counts.queued += queued;
         }
         counts
     }
 
     pub fn containers(&self) -> Vec<ContainerRecord> {
-        self.all_apps().iter().flat_map(|app| app.pools()).flat_map(|pool| pool.containers()).collect()
+        self.pools().iter().flat_map(|pool| pool.containers()).collect()
+    }
+
+    /// A call as it is now: in memory, or as it was recorded.
+    pub async fn call(&self, id: CallId) -> Result<CallRecord, ErrorBody> {
+        if let Some(record) = self.pools().iter().find_map(|pool| pool.call(id)) {
+            return Ok(record);
+        }
+        self.store.flush().await.map_err(|error| store_error(&error))?;
+        let record = self.store.call(id).await.map_err(|error| store_error(&error))?;
+        record.ok_or_else(|| not_found(format_args!("call {id}")).0)
     }
 
     /// Images and trees of the running apps.
     pub fn in_use(&self) -> InUse {
         let mut in_use = InUse::default();
-        for pool in self.all_apps().iter().flat_map(|app| app.pools()) {
+        for pool in self.pools() {
             in_use.images.insert(pool.spec.image);
             in_use.trees.extend(&pool.spec.trees);
         }
         in_use
+    }
+
+    fn newest_seq(&self) -> u64 {
+        self.newest_seq.get()
+    }
+
+    fn tie(&self) -> u64 {
+        self.ties.next()
+    }
+
+    /// A call has changed its state: whoever follows hears of it.
+    fn changed(&self, pool: &Pool, live: &live::Live) {
+        if self.events.receiver_count() > 0 {
+            let _ = self.events.send(pool::event_of(pool, live));
+        }
+    }
+
+    /// Who serves the connections that containers open.
+    pub fn set_door(&self, door: Door) {
+        let _ = self.door.set(door);
+    }
+
+    fn knock(&self, app: AppId, socket: UnixStream) {
+        match self.door.get() {
+            Some(door) => door(app, socket),
+            None => tracing::warn!(%app, "a container called before the server was open"),
+        }
+    }
+
+    /// There is something to meter.
+    fn metering(&self) {
+        if !self.metering.swap(true, Ordering::AcqRel) {
+            tokio::spawn(meter::meter(self.me()));
+        }
+    }
+
+    /// True when metering may end: it is begun again when a replica starts.
+    fn stop_metering(&self) -> bool {
+        self.metering.store(false, Ordering::Release);
+        // A replica may have started since the meter looked.
+        let alive = self.pools().iter().any(|pool| pool.counts().0 > 0);
+        !(alive && !self.metering.swap(true, Ordering::AcqRel))
     }
 }
 
@@ -180,11 +352,6 @@ fn check_specs(specs: &[FunctionSpec]) -> Result<(), ErrorBody> {
         if !names.insert(spec.name.as_str()) {
             let text = format!("the app has two functions named `{}`", spec.name);
             return Err(ErrorBody::new(ErrorCode::BadRequest, text).hint("give one of them another name="));
-        }
-        if let Some(gpu) = spec.resources.gpu.first() {
-            let error =
-                clunk_core::function::SpecError::NoGpu { function: spec.name.clone(), gpu: gpu.clone() };
-            return Err(ErrorBody::new(ErrorCode::BadRequest, error.to_string()));
         }
     }
     Ok(())

@@ -6,33 +6,64 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
+use axum::http::Uri;
 use axum::response::Response;
-use clunk_agent::LogReader;
-use clunk_core::api::{AppRecord, CreateApp, CreateAppAnswer};
+use clunk_agent::{LogReader, LogStart};
+use clunk_core::api::{AppRecord, CreateApp, CreateAppAnswer, FunctionRecord};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::AppId;
 use futures_util::stream;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{id, json as read_json, lines};
+use super::{id, json as read_json, lines, query};
 use crate::answer::{Failure, io_error, not_found};
-use crate::engine::{Haste, Lease};
+use crate::engine::{AppPlan, Haste, Lease};
 use crate::server::Server;
 
 /// A quiet stream says something this often, so that both ends notice when the other is gone.
 const PING: Duration = Duration::from_secs(15);
+/// Bytes of a workspace's name.
+const MAX_WORKSPACE: usize = 100;
 /// Apps in a list.
 const MAX_LISTED: u32 = 200;
 
 pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Json<CreateAppAnswer>, Failure> {
     let request: CreateApp = read_json(body).await?;
     if !request.ephemeral {
-        let text = "only ephemeral apps can be made so far";
+        let text = "only ephemeral and detached apps can be made so far";
         return Err(ErrorBody::new(ErrorCode::BadRequest, text).hint("leave `ephemeral` out").into());
     }
-    let app = server.engine.create_app(request.name, request.functions).await?;
-    let functions = app.pools().iter().map(|pool| (pool.spec.name.clone(), pool.id)).collect();
-    Ok(Json(CreateAppAnswer { app: app.id, functions }))
+    let workspace = request.workspace;
+    if workspace.is_empty() || workspace.len() > MAX_WORKSPACE {
+        let text = format!("the name of a workspace has from 1 to {MAX_WORKSPACE} bytes");
+        return Err(ErrorBody::new(ErrorCode::BadRequest, text).into());
+    }
+    let (name, functions) = (request.name, request.functions);
+    let plan = AppPlan { name, workspace, detached: request.detach, functions };
+    let app = server.engine.create_app(plan).await?;
+    Ok(Json(CreateAppAnswer { app: app.id, functions: app.named() }))
+}
+
+/// The functions that the app was made with.
+pub async fn functions(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Json<Vec<FunctionRecord>>, Failure> {
+    let id: AppId = id(&text)?;
+    let app = server.engine.app(id).ok_or_else(|| not_found(format_args!("running app {text}")))?;
+    let named = app.named();
+    let pools = app.pools();
+    let records = pools.iter().filter(|pool| named.get(&pool.spec.name) == Some(&pool.id)).map(|pool| pool.record());
+    Ok(Json(records.collect()))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// Events that the reader has already.
+    #[serde(default)]
+    skip: u64,
 }
 
 pub async fn list(State(server): State<Arc<Server>>) -> Result<Json<Vec<AppRecord>>, Failure> {
@@ -52,10 +83,12 @@ pub async fn show(
 pub async fn events(
     State(server): State<Arc<Server>>,
     Path(text): Path<String>,
+    uri: Uri,
 ) -> Result<Response, Failure> {
     let id: AppId = id(&text)?;
+    let Follow { skip } = query(&uri)?;
     let app = server.engine.app(id).ok_or_else(|| not_found(format_args!("running app {text}")))?;
-    let reader = server.engine.logs.read(id, None, true).map_err(|error| io_error("read the log", &error))?;
+    let reader = server.engine.logs.read(id, LogStart::Line(skip), true).map_err(|error| io_error("read the log", &error))?;
     let reader = reader.ok_or_else(|| not_found(format_args!("log of app {text}")))?;
     Ok(follow(reader, app.lease()))
 }

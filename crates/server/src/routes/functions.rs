@@ -1,38 +1,143 @@
-//! Calling a function: arguments in, the result or the reason out.
+//! Functions: call, stream, map, spawn, and variants.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::path::Path as FilePath;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use clunk_agent::frame::INLINE_MAX;
-use clunk_agent::{CallEnd, Payload, Raised};
-use clunk_core::api::{CALL_HEADER, JSON_TYPE, LOGS_HEADER, OUTCOME_HEADER, PICKLE_TYPE};
+use clunk_agent::Payload;
+use clunk_core::api::{
+    BATCH_HEADER, CreateVariant, EXPIRES_HEADER, FRAMES_TYPE, FunctionRecord, IDEMPOTENCY_HEADER, JSON_TYPE,
+    METHOD_HEADER, PICKLE_TYPE, PRIORITY_HEADER, Scaling,
+};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{CallId, FunctionId};
-use futures_util::{StreamExt, stream};
-use rustix::fs::{Mode, OFlags};
+use futures_util::stream;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::id;
-use crate::answer::{Failure, io_error, not_found};
-use crate::engine::Finished;
+use super::frames::Frames;
+use super::payloads::{self, read_arguments};
+use super::{id, json as read_json};
+use crate::answer::{Failure, not_found};
+use crate::engine::durable::{self, Batch, Spawn};
+use crate::engine::live::{End, Finished, Input, Request, Sink, Streamed};
+use crate::engine::outbox::{self, Outbox, Part};
+use crate::engine::Pool;
 use crate::memory;
 use crate::server::Server;
 
-/// Bytes of arguments, and of a result that is passed on.
-const MAX_PAYLOAD: u64 = 4 << 30;
-/// Bytes read from a result's file at a time.
-const READ_CHUNK: usize = 512 << 10;
-/// Chunks that are read before the network takes them.
-const MAX_READ_AHEAD: usize = 4;
-/// Pieces of a large body between the network and the file.
-const MAX_PIECES: usize = 16;
+/// Values of a generator between its replica and its client: the runner sends at most 64 ahead.
+const MAX_STREAMED: usize = 96;
+/// Values that a client has taken before more are asked for.
+const CREDIT_STEP: u32 = 16;
+/// Calls of one `spawn`.
+const MAX_SPAWNED: usize = 10_000;
+/// Bytes of one `spawn`.
+const MAX_SPAWNED_BYTES: u64 = 64 << 20;
+const MAX_PRIORITY: i8 = 100;
+const MAX_KEY: usize = 255;
+
+fn pool(server: &Server, text: &str) -> Result<Arc<Pool>, Failure> {
+    let function: FunctionId = id(text)?;
+    server.engine.function(function).ok_or_else(|| not_found(format_args!("running function {text}")))
+}
+
+/// What the headers say of a call.
+struct Head {
+    json: bool,
+    method: Arc<str>,
+    priority: i8,
+    expires_ms: Option<u64>,
+}
+
+impl Head {
+    fn read(pool: &Pool, headers: &HeaderMap, frames: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            json: !frames && is_json(headers)?,
+            method: method(pool, text(headers, METHOD_HEADER)?)?,
+            priority: number(headers, PRIORITY_HEADER, -i64::from(MAX_PRIORITY), i64::from(MAX_PRIORITY))?
+                .unwrap_or(0) as i8,
+            expires_ms: number(headers, EXPIRES_HEADER, 1, 7 * 86_400_000)?.map(|ms| ms as u64),
+        })
+    }
+
+    fn request(&self, payload: Payload) -> Request {
+        Request {
+            id: CallId::fresh(),
+            json: self.json,
+            method: self.method.clone(),
+            priority: self.priority,
+            expires_ms: self.expires_ms,
+            input: Input::Given(payload),
+        }
+    }
+}
+
+fn bad(text: String) -> ErrorBody {
+    ErrorBody::new(ErrorCode::BadRequest, text)
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failure> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    Ok(Some(value.to_str().map_err(|_| bad(format!("header {name} is not plain text")))?))
+}
+
+fn number(headers: &HeaderMap, name: &str, low: i64, high: i64) -> Result<Option<i64>, Failure> {
+    let Some(text) = text(headers, name)? else { return Ok(None) };
+    let fits = text.trim().parse().ok().filter(|number| (low..=high).contains(number));
+    Ok(Some(fits.ok_or_else(|| bad(format!("header {name} must be a whole number from {low} to {high}, not `{text}`")))?))
+}
+
+fn is_json(headers: &HeaderMap) -> Result<bool, Failure> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(JSON_TYPE);
+    match given.split(';').next().unwrap_or_default().trim() {
+        PICKLE_TYPE => Ok(false),
+        JSON_TYPE => Ok(true),
+        other => Err(bad(format!("arguments of type `{other}` are not understood"))
+            .hint(format!("send {JSON_TYPE} like {{\"args\": [1], \"kwargs\": {{}}}}, or {PICKLE_TYPE}"))
+            .into()),
+    }
+}
+
+/// The method that is meant: of a class with one, it need not be named.
+fn method(pool: &Pool, named: Option<&str>) -> Result<Arc<str>, Failure> {
+    let methods = &pool.spec.entry.methods;
+    let shown = || methods.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match named {
+        None | Some("") if methods.is_empty() => Ok("".into()),
+        None | Some("") if methods.len() == 1 => Ok(methods.keys().next().map_or("", String::as_str).into()),
+        None | Some("") => {
+            let error = bad(format!("`{}` is a class: which method?", pool.spec.name));
+            Err(error.hint(format!("send header {METHOD_HEADER}: one of {}", shown())).into())
+        }
+        Some(name) if methods.contains_key(name) => Ok(name.into()),
+        Some(name) if methods.is_empty() => {
+            Err(bad(format!("`{}` is a function and has no method `{name}`", pool.spec.name)).into())
+        }
+        Some(name) => {
+            let error = bad(format!("class `{}` has no method `{name}`", pool.spec.name));
+            Err(error.hint(format!("it has {}", shown())).into())
+        }
+    }
+}
+
+/// Cancels its call when the client goes away before the end.
+struct Waiting {
+    pool: Arc<Pool>,
+    id: CallId,
+    over: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.over {
+            self.pool.cancel(self.id, false);
+        }
+    }
+}
 
 pub async fn call(
     State(server): State<Arc<Server>>,
@@ -40,163 +145,252 @@ pub async fn call(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    let function: FunctionId = id(&text)?;
-    let pool =
-        server.engine.function(function).ok_or_else(|| not_found(format_args!("running function {text}")))?;
-    let format = format(&headers)?;
+    let pool = pool(&server, &text)?;
+    let head = Head::read(&pool, &headers, false)?;
     let arguments = read_arguments(&server.temporary, &headers, body).await?;
     let large = matches!(arguments, Payload::File { .. });
-    let finished = pool.call(CallId::fresh(), format, arguments).await;
-    if large || matches!(finished.end, CallEnd::Returned(Payload::File { .. })) {
+    let request = head.request(arguments);
+    let id = request.id;
+    let (waiter, end) = oneshot::channel();
+    pool.admit(request, Sink::One(waiter))?;
+    let mut waiting = Waiting { pool, id, over: false };
+    let finished = end.await.unwrap_or_else(|_| Finished { id, end: forgotten(), logged: 0 });
+    waiting.over = true;
+    if large || matches!(finished.end, End::Value(Payload::File { .. })) {
         memory::give_back_soon();
     }
-    Ok(answer(finished, format))
+    Ok(payloads::answer(finished, head.json))
 }
 
-fn format(headers: &HeaderMap) -> Result<&'static str, Failure> {
-    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or(JSON_TYPE);
-    match given.split(';').next().unwrap_or_default().trim() {
-        PICKLE_TYPE => Ok("pickle"),
-        JSON_TYPE => Ok("json"),
-        other => {
-            let error = ErrorBody::new(
-                ErrorCode::BadRequest,
-                format!("arguments of type `{other}` are not understood"),
-            );
-            Err(error
-                .hint(format!("send {JSON_TYPE} like {{\"args\": [1], \"kwargs\": {{}}}}, or {PICKLE_TYPE}"))
-                .into())
+fn forgotten() -> End {
+    End::Failed(ErrorBody::new(ErrorCode::Internal, "the server forgot the call; this is a bug"))
+}
+
+fn framed(body: Body) -> Response {
+    Response::builder()
+        .header(header::CONTENT_TYPE, FRAMES_TYPE)
+        .header(header::CACHE_CONTROL, "no-store")
+        .body(body)
+        .expect("valid headers")
+}
+
+pub async fn stream(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let pool = pool(&server, &text)?;
+    let head = Head::read(&pool, &headers, false)?;
+    let arguments = read_arguments(&server.temporary, &headers, body).await?;
+    let request = head.request(arguments);
+    let id = request.id;
+    let (values, taken) = mpsc::channel(MAX_STREAMED);
+    pool.admit(request, Sink::Stream(values))?;
+    let waiting = Waiting { pool, id, over: false };
+    let frames = stream::unfold((waiting, taken, 0u64), move |(mut waiting, mut taken, index)| async move {
+        if waiting.over {
+            return None;
         }
-    }
-}
-
-async fn read_arguments(temporary: &FilePath, headers: &HeaderMap, body: Body) -> Result<Payload, Failure> {
-    let length =
-        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > MAX_PAYLOAD) {
-        return Err(too_large());
-    }
-    if length.is_some_and(|length| length <= INLINE_MAX) {
-        let bytes =
-            axum::body::to_bytes(body, INLINE_MAX as usize).await.map_err(|error| cut_short(&error))?;
-        return Ok(Payload::Memory(bytes));
-    }
-    spool(temporary, body).await
-}
-
-/// Writes a large body to a file that has no name and goes when it is closed.
-async fn spool(temporary: &FilePath, body: Body) -> Result<Payload, Failure> {
-    let folder = temporary.to_path_buf();
-    let (pieces, mut received) = mpsc::channel::<Bytes>(MAX_PIECES);
-    let writing = tokio::task::spawn_blocking(move || -> io::Result<(File, u64)> {
-        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::open(&folder, flags, Mode::RUSR | Mode::WUSR)?);
-        let mut length = 0;
-        while let Some(piece) = received.blocking_recv() {
-            file.write_all(&piece)?;
-            length += piece.len() as u64;
+        let (kind, payload) = match taken.recv().await {
+            Some(Streamed::Value(value)) => (outbox::VALUE, value),
+            Some(Streamed::End(Finished { end: End::Value(_), .. })) => (outbox::DONE, Payload::from(&b""[..])),
+            Some(Streamed::End(finished)) => outbox::content(finished.end),
+            None => outbox::content(forgotten()),
+        };
+        waiting.over = kind != outbox::VALUE;
+        let next = index + 1;
+        if !waiting.over && next % u64::from(CREDIT_STEP) == 0 {
+            waiting.pool.credit(waiting.id, CREDIT_STEP);
         }
-        Ok((file, length))
+        let header = Bytes::copy_from_slice(&outbox::header(kind, index, payload.len()));
+        Some((frame(header, payload), (waiting, taken, next)))
     });
-    let mut stream = body.into_data_stream();
-    let mut total = 0;
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(|error| cut_short(&error))?;
-        total += piece.len() as u64;
-        if total > MAX_PAYLOAD {
-            return Err(too_large());
+    Ok(framed(Body::from_stream(futures_util::StreamExt::flatten(frames))))
+}
+
+/// A frame as the pieces of a body.
+fn frame(
+    header: Bytes,
+    payload: Payload,
+) -> futures_util::stream::BoxStream<'static, std::io::Result<Bytes>> {
+    use futures_util::StreamExt;
+    match payload {
+        Payload::Memory(bytes) if bytes.len() < 16 << 10 => {
+            let joined = [header.as_ref(), bytes.as_ref()].concat();
+            stream::once(async move { Ok(joined.into()) }).boxed()
         }
-        // A writer that has failed says why below; the rest is read all the same, so that the client gets to hear it.
-        let _ = pieces.send(piece).await;
+        payload => {
+            let first = stream::once(async move { Ok(header) });
+            first.chain(part(payload)).boxed()
+        }
     }
-    drop(pieces);
-    let written = writing.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
-    let (file, len) = written.map_err(|error| io_error("keep the arguments", &error))?;
-    Ok(Payload::File { file: Arc::new(file), len })
 }
 
-fn cut_short(error: &axum::Error) -> Failure {
-    ErrorBody::new(ErrorCode::BadRequest, format!("the arguments did not arrive whole: {error}")).into()
+fn part(payload: Payload) -> futures_util::stream::BoxStream<'static, std::io::Result<Bytes>> {
+    use futures_util::StreamExt;
+    match payload {
+        Payload::Memory(bytes) => stream::once(async move { Ok(bytes) }).boxed(),
+        Payload::File { file, len } => payloads::file_chunks(file, len).boxed(),
+    }
 }
 
-fn too_large() -> Failure {
-    let text = format!("arguments have at most {} GiB", MAX_PAYLOAD >> 30);
-    ErrorBody::new(ErrorCode::PayloadTooLarge, text)
-        .hint("put large data into a file of the image, or send it in parts")
-        .into()
+/// Closes the outbox, and cancels what it still waits for, when the client goes away.
+struct Mapping {
+    pool: Arc<Pool>,
+    outbox: Arc<Outbox>,
+    reading: tokio::task::JoinHandle<()>,
 }
 
-fn answer(finished: Finished, format: &'static str) -> Response {
-    let media = if format == "json" { JSON_TYPE } else { PICKLE_TYPE };
-    let mut response = match finished.end {
-        CallEnd::Returned(payload) => payload_answer(StatusCode::OK, media, payload),
-        CallEnd::Raised(raised) => {
-            let mut response = if format == "json" { raised_json(&raised) } else { raised_pickle(raised) };
-            response.headers_mut().insert(OUTCOME_HEADER, "exception".parse().expect("a valid header"));
-            response
-        }
-        CallEnd::Failed(error) => failed(error),
-        CallEnd::Refused => failed(ErrorBody::new(ErrorCode::Internal, "no replica took the call")),
-    };
-    let id = finished.id.to_string().parse().expect("an id is a valid header");
-    response.headers_mut().insert(CALL_HEADER, id);
-    response.headers_mut().insert(LOGS_HEADER, finished.logged.into());
-    response
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        self.reading.abort();
+        self.outbox.close();
+        let ours = &self.outbox;
+        self.pool.cancel_all(
+            |live| matches!(&live.sink, Sink::Map { outbox, .. } if Arc::ptr_eq(outbox, ours)),
+        );
+    }
 }
 
-fn failed(error: ErrorBody) -> Response {
-    let mut response = Failure(error).into_response();
-    response.headers_mut().insert(OUTCOME_HEADER, "failure".parse().expect("a valid header"));
-    response
+pub async fn map(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    use futures_util::StreamExt;
+    let pool = pool(&server, &text)?;
+    let head = Head::read(&pool, &headers, true)?;
+    let outbox = Arc::new(Outbox::default());
+    let frames = Frames::new(body, server.temporary.clone());
+    let reading = tokio::spawn(read_inputs(pool.clone(), head, frames, outbox.clone()));
+    let mapping = Mapping { pool, outbox, reading };
+    let parts = stream::unfold(mapping, |mapping| async move {
+        // Answers that come at the same time go out together.
+        tokio::task::yield_now().await;
+        let next = mapping.outbox.next().await?;
+        let pieces = match next {
+            Part::Bytes(bytes) => part(Payload::Memory(bytes)),
+            Part::Payload(payload) => part(payload),
+        };
+        Some((pieces, mapping))
+    });
+    Ok(framed(Body::from_stream(parts.flatten())))
 }
 
-fn raised_pickle(raised: Raised) -> Response {
-    payload_answer(StatusCode::INTERNAL_SERVER_ERROR, PICKLE_TYPE, raised.package)
-}
-
-fn raised_json(raised: &Raised) -> Response {
-    let error = ErrorBody::new(ErrorCode::Internal, format!("{}: {}", raised.kind, raised.message));
-    let exception = json!({"type": raised.kind, "message": raised.message, "traceback": raised.traceback});
-    (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(json!({"error": error, "exception": exception})))
-        .into_response()
-}
-
-fn payload_answer(status: StatusCode, media: &'static str, payload: Payload) -> Response {
-    let builder = Response::builder()
-        .status(status)
-        .header(header::CONTENT_TYPE, media)
-        .header(header::CONTENT_LENGTH, payload.len());
-    let body = match payload {
-        Payload::Memory(bytes) => Body::from(bytes),
-        Payload::File { file, len } => match clunk_agent::map_sealed(&file, len) {
-            Some(bytes) => Body::from(bytes),
-            None => Body::from_stream(file_chunks(file, len)),
-        },
-    };
-    builder.body(body).expect("valid headers")
-}
-
-/// A file's content, read ahead of the network. The file may be a runner's, and shrink: then the answer is cut off,
-/// which the client notices.
-fn file_chunks(file: Arc<File>, len: u64) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
-    let (chunks, read) = mpsc::channel(MAX_READ_AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let mut offset = 0;
-        while offset < len {
-            let chunk = read_chunk(&file, offset, READ_CHUNK.min((len - offset) as usize));
-            offset += chunk.as_ref().map_or(len, |chunk| chunk.len() as u64);
-            if chunks.blocking_send(chunk).is_err() {
-                return;
+async fn read_inputs(pool: Arc<Pool>, head: Head, mut frames: Frames, outbox: Arc<Outbox>) {
+    loop {
+        let (index, payload) = match frames.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => break,
+            Err(error) => {
+                outbox.refuse(u64::MAX, End::Failed(error));
+                break;
             }
+        };
+        outbox.expect();
+        let mut request = head.request(payload);
+        // A full queue makes the client wait, it refuses nothing.
+        while let Err(error) = {
+            let again = Request { input: clone_input(&request.input), method: request.method.clone(), ..request };
+            pool.admit(again, Sink::Map { outbox: outbox.clone(), index })
+        } {
+            if error.code != ErrorCode::QueueFull {
+                outbox.answer(index, End::Failed(error));
+                break;
+            }
+            pool.has_room().await;
+            request.id = CallId::fresh();
         }
-    });
-    stream::unfold(read, |mut read| async move { Some((read.recv().await?, read)) })
+        outbox.has_room().await;
+        if outbox.is_closed() {
+            return;
+        }
+    }
+    outbox.complete();
 }
 
-fn read_chunk(file: &File, offset: u64, most: usize) -> io::Result<Bytes> {
-    let mut chunk = Vec::with_capacity(most);
-    match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut chunk), offset)? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(chunk.into()),
+fn clone_input(input: &Input) -> Input {
+    match input {
+        Input::Given(payload) => Input::Given(payload.clone()),
+        Input::Stored(stored) => Input::Stored(stored.clone()),
     }
+}
+
+pub async fn spawn(
+    State(server): State<Arc<Server>>,
+    Path(target): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let pool = pool(&server, &target)?;
+    let head = Head::read(&pool, &headers, true)?;
+    let key = text(&headers, IDEMPOTENCY_HEADER)?.map(String::from);
+    if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
+        return Err(bad(format!("{IDEMPOTENCY_HEADER} has from 1 to {MAX_KEY} bytes")).into());
+    }
+    let batch = match text(&headers, BATCH_HEADER)? {
+        None => None,
+        Some("new") => Some(Batch::New),
+        Some(other) => Some(Batch::Add(id(other)?)),
+    };
+    let inputs = read_spawned(&server, body).await?;
+    let (json, method) = (head.json, head.method);
+    let asked = Spawn { json, method, priority: head.priority, expires_ms: head.expires_ms, inputs, key, batch };
+    // The request may be given up; what has begun to be written is finished.
+    let accepted = tokio::spawn(async move { durable::spawn(&pool, asked).await });
+    let accepted = accepted.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))??;
+    Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
+}
+
+async fn read_spawned(server: &Server, body: Body) -> Result<Vec<clunk_store::StoredPayload>, Failure> {
+    let mut frames = Frames::new(body, server.temporary.clone());
+    let (mut inputs, mut bytes) = (Vec::new(), 0);
+    while let Some((_, payload)) = frames.next().await? {
+        bytes += payload.len();
+        // One input may be larger: it has a request for itself.
+        if inputs.len() == MAX_SPAWNED || (bytes > MAX_SPAWNED_BYTES && !inputs.is_empty()) {
+            let text = format!("one request spawns at most {MAX_SPAWNED} calls of {} MiB", MAX_SPAWNED_BYTES >> 20);
+            return Err(ErrorBody::new(ErrorCode::PayloadTooLarge, text).hint("send several requests").into());
+        }
+        inputs.push(durable::keep(&server.engine, payload).await?);
+    }
+    if inputs.is_empty() {
+        return Err(bad("there is nothing to spawn: the body has no frame".into()).into());
+    }
+    Ok(inputs)
+}
+
+pub async fn variant(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    body: Body,
+) -> Result<Json<serde_json::Value>, Failure> {
+    let base = pool(&server, &text)?;
+    let changes: CreateVariant = read_json(body).await?;
+    let function = server.engine.variant(&base, changes).await?;
+    Ok(Json(json!({"function": function})))
+}
+
+pub async fn show(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Json<FunctionRecord>, Failure> {
+    Ok(Json(pool(&server, &text)?.record()))
+}
+
+pub async fn scaling(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    body: Body,
+) -> Result<Json<FunctionRecord>, Failure> {
+    let pool = pool(&server, &text)?;
+    let asked: Scaling = read_json(body).await?;
+    let (low, high) = (asked.min_containers.unwrap_or(0), asked.max_containers.unwrap_or(u32::MAX));
+    if high == 0 || low > high {
+        return Err(bad(format!("max_containers ({high}) must be at least 1 and min_containers ({low})")).into());
+    }
+    pool.set_scaling(asked);
+    Ok(Json(pool.record()))
 }

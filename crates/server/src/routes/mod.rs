@@ -1,15 +1,19 @@
 //! One file per resource; [`crate::endpoints`] lists them all.
 
 pub mod apps;
+pub mod batches;
 pub mod blobs;
 pub mod calls;
 pub mod containers;
+pub mod frames;
 pub mod functions;
 pub mod images;
 pub mod logs;
+pub mod payloads;
 pub mod shell;
 pub mod status;
 pub mod trees;
+pub mod usage;
 
 use axum::body::{Body, Bytes};
 use axum::extract::Query;

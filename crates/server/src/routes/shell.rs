@@ -10,10 +10,11 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::Response;
+use clunk_agent::Replica;
 use clunk_core::api::OpenShell;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::ImageId;
-use clunk_runtime::{Control, ExitReason, Network, Profile, Started, Stdio};
+use clunk_runtime::{Control, ExecSpec, ExitReason, Network, Profile, Started, Stdio};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
 
@@ -23,6 +24,8 @@ use crate::engine::compose::{self, Root};
 use crate::server::Server;
 
 pub const PROTOCOL: &str = "clunk-tty";
+/// Where a program in a running container is looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const INPUT: u8 = 0;
 const SIZE: u8 = 1;
 const EXIT: u8 = 2;
@@ -32,6 +35,28 @@ const MAX_FRAME: usize = 64 << 10;
 type Socket = TokioIo<hyper::upgrade::Upgraded>;
 
 pub async fn open(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Failure> {
+    let (upgrade, shell) = asked(request).await?;
+    Ok(attach(upgrade, start(&server, shell).await?))
+}
+
+/// A terminal in a container that runs.
+pub async fn exec(replica: Arc<Replica>, request: Request) -> Result<Response, Failure> {
+    let (upgrade, shell) = asked(request).await?;
+    let Some(control) = replica.control() else {
+        return Err(ErrorBody::new(ErrorCode::BadRequest, "the container is still starting").into());
+    };
+    let spec = ExecSpec {
+        argv: if shell.command.is_empty() { default_shell() } else { shell.command },
+        env: vec![("TERM".into(), term(shell.term)), ("HOME".into(), "/root".into()), ("PATH".into(), PATH.into())],
+        workdir: "/".into(),
+        stdio: Stdio::Terminal { rows: shell.rows, columns: shell.columns },
+    };
+    let started = control.exec(spec).await;
+    let started = started.map_err(|error| ErrorBody::new(ErrorCode::StartFailed, error.to_string()))?;
+    Ok(attach(upgrade, started))
+}
+
+async fn asked(request: Request) -> Result<(hyper::upgrade::OnUpgrade, OpenShell), Failure> {
     let (mut parts, body) = request.into_parts();
     let asked =
         parts.headers.get(header::UPGRADE).is_some_and(|value| value.as_bytes() == PROTOCOL.as_bytes());
@@ -39,8 +64,10 @@ pub async fn open(State(server): State<Arc<Server>>, request: Request) -> Result
         let error = ErrorBody::new(ErrorCode::BadRequest, "a shell needs a connection of its own");
         return Err(error.hint(format!("send `Connection: upgrade` and `Upgrade: {PROTOCOL}`")).into());
     };
-    let shell: OpenShell = json(body).await?;
-    let started = start(&server, shell).await?;
+    Ok((upgrade, json(body).await?))
+}
+
+fn attach(upgrade: hyper::upgrade::OnUpgrade, started: Started) -> Response {
     tokio::spawn(async move {
         let control = started.control.clone();
         match upgrade.await {
@@ -52,7 +79,11 @@ pub async fn open(State(server): State<Arc<Server>>, request: Request) -> Result
     });
     let response = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
     let response = response.header(header::CONNECTION, "upgrade").header(header::UPGRADE, PROTOCOL);
-    Ok(response.body(Body::empty()).expect("valid headers"))
+    response.body(Body::empty()).expect("valid headers")
+}
+
+fn term(given: String) -> String {
+    if given.is_empty() { "xterm-256color".into() } else { given }
 }
 
 async fn start(server: &Server, shell: OpenShell) -> Result<Started, Failure> {
@@ -71,8 +102,7 @@ async fn start(server: &Server, shell: OpenShell) -> Result<Started, Failure> {
     };
     let mut container = compose::base(engine, root, &shell.trees).await?;
     container.argv = if shell.command.is_empty() { default_shell() } else { shell.command };
-    let term = if shell.term.is_empty() { "xterm-256color".into() } else { shell.term };
-    container.env.push(("TERM".into(), term));
+    container.env.push(("TERM".into(), term(shell.term)));
     container.stdio = Stdio::Terminal { rows: shell.rows, columns: shell.columns };
     container.profile = Profile::Build;
     if shell.block_network {
