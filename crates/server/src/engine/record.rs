@@ -6,8 +6,9 @@ use std::sync::atomic::AtomicU64;
 use clunk_agent::CallEnd;
 use clunk_agent::replica::now_ms;
 use clunk_core::api::CallRecord;
-use clunk_core::call::{CallState, Event};
+use clunk_core::call::{Blame, CallState, Event};
 use clunk_core::error::ErrorCode;
+use clunk_core::function::Retries;
 use clunk_core::id::CallId;
 
 use super::{Engine, Pool};
@@ -56,18 +57,21 @@ impl Record {
 
     /// The replica was gone before the call reached it.
     pub fn refused(&mut self) {
-        self.apply(Event::Lose { attempt: self.attempts(), code: ErrorCode::ContainerCrashed, retry: true });
+        let (code, blame) = (ErrorCode::ContainerCrashed, Blame::Machine);
+        self.apply(Event::Lose { attempt: self.attempts(), code, blame });
     }
 
     pub fn finish(&mut self, end: &CallEnd) {
         let attempt = self.attempts();
-        let lost = |code| Event::Lose { attempt, code, retry: false };
+        let running = matches!(self.state, CallState::Running { .. });
+        let lost = |code| {
+            if running { Event::Lose { attempt, code, blame: Blame::Call } } else { Event::Refuse { code } }
+        };
         let (event, error) = match end {
             CallEnd::Returned(_) => (Event::Return { attempt }, None),
             CallEnd::Raised(raised) => {
                 let text = format!("{}: {}", raised.kind, raised.message);
                 // Raised while the module was imported, no attempt was made.
-                let running = matches!(self.state, CallState::Running { .. });
                 (if running { Event::Raise { attempt } } else { lost(ErrorCode::StartFailed) }, Some(text))
             }
             CallEnd::Failed(error) => {
@@ -84,14 +88,11 @@ impl Record {
     }
 
     fn attempts(&self) -> u32 {
-        match self.state {
-            CallState::Queued { attempts } | CallState::Ended { attempts, .. } => attempts,
-            CallState::Running { attempt } => attempt,
-        }
+        self.state.attempts()
     }
 
     fn apply(&mut self, event: Event) {
-        match self.state.apply(event) {
+        match self.state.apply(&Retries::default(), event) {
             Ok((state, _)) => self.state = state,
             Err(error) => {
                 tracing::error!(call = %self.call.id, ?event, %error, "a call took a way it must not take")
