@@ -3,12 +3,16 @@
 //! This crate knows nobody: no clock, no I/O, no async. Everything else depends on it.
 
 pub mod api;
+pub mod autoscaler;
 pub mod call;
 pub mod digest;
 pub mod error;
+pub mod fairness;
 pub mod function;
 pub mod id;
+pub mod placement;
 pub mod recipe;
+mod retry;
 mod schema;
 pub mod tree;
 
