@@ -29,6 +29,7 @@ pub async fn sweep(server: Arc<Server>) {
 
 async fn once(server: &Server) -> Result<(), clunk_store::StoreError> {
     let now = now_ms();
+    let _alone = server.engine.payload_use.write().await;
     let purged = server.engine.store.purge(now - KEEP_RESULTS_MS, now - KEEP_RECORDS_MS).await?;
     if purged.results + purged.records > 0 {
         tracing::info!(results = purged.results, records = purged.records, "removed what was kept long enough");

@@ -49,11 +49,6 @@ impl Server {
             let hint = format!("move the folder away and start again: mv {0} {0}.broken", path.display());
             store_error(&error).hint(hint)
         })?;
-        let recovered =
-            store.recover(clunk_agent::replica::now_ms()).await.map_err(|error| store_error(&error))?;
-        if recovered != clunk_store::Recovered::default() {
-            tracing::info!(?recovered, "ended what a killed server left running");
-        }
         let blobs = Blobs::open(&path.join("blobs")).map_err(|error| store_error(&error))?;
         let logs = Logs::open(&path.join("logs")).map_err(|error| io_error("open the logs", &error))?;
         let temporary = path.join("tmp");

@@ -9,6 +9,7 @@ use clunk_agent::{AppLog, replica::now_ms};
 use clunk_core::Digest;
 use clunk_core::api::AppEvent;
 use clunk_core::id::{AppId, FunctionId};
+use clunk_store::CancelScope;
 use tokio::sync::Notify;
 
 use super::{Engine, Pool};
@@ -19,6 +20,8 @@ const LEASE_LIMIT: Duration = Duration::from_secs(30);
 const RETURN_LIMIT: Duration = Duration::from_secs(60);
 /// How long a detached app that nobody follows stays after its last call has ended.
 const DETACHED_IDLE: Duration = Duration::from_secs(60);
+/// What is recorded of a call that waited for an app that was stopped.
+const STOPPED: &str = "app-stopped: the app was stopped";
 /// Functions of one app, with the variants that its clients make.
 pub const MAX_FUNCTIONS: usize = 2000;
 
@@ -156,6 +159,9 @@ impl App {
             self.log.write(&AppEvent::App { time_ms: now_ms(), state: "stopped".into() });
         }
         self.engine.logs.finish(self.id);
+        for pool in self.pools() {
+            super::meter::record_pool(&self.engine, &pool).await;
+        }
         self.engine.forget(self);
         if keep {
             return;
@@ -163,7 +169,7 @@ impl App {
         if let Err(error) = self.engine.store.stop_app(self.id, now_ms()).await {
             tracing::error!(app = %self.id, %error, "could not record that an app stopped");
         }
-        match self.engine.store.cancel_queued(self.id, None, now_ms()).await {
+        match self.engine.store.cancel_queued(CancelScope::App(self.id), STOPPED, now_ms()).await {
             Ok(0) => {}
             Ok(count) => tracing::info!(app = %self.id, count, "canceled what waited on disk"),
             Err(error) => tracing::error!(app = %self.id, %error, "could not cancel what waited on disk"),

@@ -11,7 +11,9 @@ use clunk_core::api::{CallRecord, ErrorAnswer, SpawnAnswer};
 use clunk_core::call::CallState;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{BatchId, CallId};
-use clunk_store::{Change, INLINE_MAX_STORED, QueuedCall, ResultKind, StoredPayload, StoredResult, Submission, Submitted};
+use clunk_store::{
+    Change, INLINE_MAX_STORED, IntoBatch, QueuedCall, ResultKind, StoredPayload, StoredResult, Submission, Submitted,
+};
 
 use super::live::{End, Input, Live, Request, Sink};
 use super::pool::{MAX_PENDING, Pool, app_stopped};
@@ -63,7 +65,7 @@ pub fn open(engine: &Engine, stored: &StoredPayload) -> Result<Payload, ErrorBod
 /// Keeps a payload: small ones with their record, others as files. Waits for the disk only for those.
 pub async fn keep(engine: &Arc<Engine>, payload: Payload) -> Result<StoredPayload, ErrorBody> {
     match payload {
-        Payload::Memory(bytes) if bytes.len() as u64 <= INLINE_MAX_STORED => Ok(StoredPayload::Inline(bytes)),
+        Payload::Memory(bytes) if bytes.len() <= INLINE_MAX_STORED => Ok(StoredPayload::Inline(bytes)),
         payload => {
             let engine = engine.clone();
             let write = move || -> Result<StoredPayload, clunk_store::StoreError> {
@@ -105,8 +107,12 @@ pub async fn spawn(pool: &Arc<Pool>, spawn: Spawn) -> Result<SpawnAnswer, ErrorB
     });
     let calls = queued_calls(pool, &spawn, first, batch);
     let kept: Vec<QueuedCall> = calls.clone();
-    let adds = matches!(spawn.batch, Some(Batch::Add(_)));
-    let submission = Submission { app: pool.app, calls, key: spawn.key, batch, adds };
+    let now_ms = now_ms();
+    let into = spawn.batch.as_ref().zip(batch).map(|(asked, id)| match asked {
+        Batch::New => IntoBatch::New { id, function: pool.id, created_ms: now_ms },
+        Batch::Add(_) => IntoBatch::Existing(id),
+    });
+    let submission = Submission { app: pool.app, calls, key: spawn.key, batch: into, now_ms };
     let submitted = pool.engine.store.submit(submission).await;
     match submitted.map_err(|error| crate::answer::store_error(&error))? {
         Submitted::New { first_seq, first_index } => {
@@ -255,13 +261,14 @@ pub fn requeued(pool: &Pool, live: &Live, due_ms: u64) {
 pub fn ended(engine: &Arc<Engine>, record: CallRecord, end: End, json: bool) {
     let (kind, payload) = result(end);
     match payload {
-        Payload::Memory(bytes) if bytes.len() as u64 <= INLINE_MAX_STORED => {
+        Payload::Memory(bytes) if bytes.len() <= INLINE_MAX_STORED => {
             let payload = StoredPayload::Inline(bytes);
             write_end(engine, record, Some(StoredResult { kind, json, payload }));
         }
         payload => {
             let engine = engine.clone();
             tokio::spawn(async move {
+                let _used = engine.payload_use.read().await;
                 let result = match keep(&engine, payload).await {
                     Ok(payload) => StoredResult { kind, json, payload },
                     Err(error) => {

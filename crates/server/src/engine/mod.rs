@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use clunk_agent::Logs;
+use clunk_agent::{DialPlace, Logs};
 use clunk_agent::replica::now_ms;
 use clunk_core::api::{CallEvent, CallRecord, ContainerRecord, CreateVariant};
 use clunk_core::error::{ErrorBody, ErrorCode};
@@ -27,7 +27,7 @@ use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, CallId, FunctionId};
 use clunk_image::{BlobSource, Images, InUse};
 use clunk_runtime::Runtime;
-use clunk_store::{Blobs, NewApp, RunningApp, Store};
+use clunk_store::{Blobs, NewApp, QueueDepth, RunningApp, Store};
 use tokio::sync::broadcast;
 
 pub use app::{App, Haste, Lease};
@@ -42,7 +42,7 @@ use pool::Counter;
 const EVENTS_BEHIND: usize = 4096;
 
 /// Takes a connection that a container of an app opened.
-type Door = Box<dyn Fn(AppId, UnixStream) + Send + Sync>;
+type Door = Box<dyn Fn(AppId, UnixStream, DialPlace) + Send + Sync>;
 
 /// What the engine works with.
 pub struct Engine {
@@ -64,6 +64,9 @@ pub struct Engine {
     ties: Counter,
     metering: AtomicBool,
     door: OnceLock<Door>,
+    /// Held from when a payload is put into its folder until the store knows who refers to it, against the one who
+    /// removes what nobody refers to.
+    pub payload_use: Arc<tokio::sync::RwLock<()>>,
     /// Held by all who begin to use images and trees, against the one who removes what is not in use.
     pub removing: tokio::sync::RwLock<()>,
     me: Weak<Engine>,
@@ -114,6 +117,7 @@ impl Engine {
             ties: Counter::default(),
             metering: AtomicBool::new(false),
             door: OnceLock::new(),
+            payload_use: Arc::default(),
             removing: tokio::sync::RwLock::default(),
             me: me.clone(),
         });
@@ -177,18 +181,22 @@ impl Engine {
     /// Takes up the apps that ran when the last server was killed, with what waits for them on disk.
     pub async fn restore(&self) -> Result<(), clunk_store::StoreError> {
         let depths = self.store.queue_depths().await?;
+        let mut kept = Vec::new();
         for running in self.store.running_apps().await? {
             let id = running.id;
-            if let Err(error) = self.restore_app(running, &depths).await {
-                tracing::warn!(app = %id, %error, "an app that ran before cannot go on");
-                self.store.stop_app(id, now_ms()).await?;
-                self.store.cancel_queued(id, None, now_ms()).await?;
+            match self.restore_app(running, &depths).await {
+                Ok(()) => kept.push(id),
+                Err(error) => tracing::warn!(app = %id, %error, "an app that ran before cannot go on"),
             }
+        }
+        let recovered = self.store.recover(&kept, now_ms()).await?;
+        if recovered != clunk_store::Recovered::default() {
+            tracing::info!(?recovered, "ended what a killed server left running");
         }
         Ok(())
     }
 
-    async fn restore_app(&self, running: RunningApp, depths: &[(FunctionId, i8, u64)]) -> Result<(), ErrorBody> {
+    async fn restore_app(&self, running: RunningApp, depths: &[QueueDepth]) -> Result<(), ErrorBody> {
         let _keep = self.removing.read().await;
         let log = self.logs.start(running.id).map_err(|error| io_error("open the app's log", &error))?;
         let workspace: Arc<str> = running.workspace.as_str().into();
@@ -196,8 +204,8 @@ impl Engine {
         let mut pools = Vec::new();
         for (id, spec) in running.functions {
             let pool = self.pool(id, spec, &app).await?;
-            for (_, priority, pending) in depths.iter().filter(|(function, ..)| *function == id) {
-                pool.found(*priority, *pending);
+            for depth in depths.iter().filter(|depth| depth.function == id) {
+                pool.found(depth.priority, depth.calls);
             }
             pools.push(pool);
         }
@@ -302,6 +310,11 @@ impl Engine {
         in_use
     }
 
+    /// Writes down what was used so far.
+    pub async fn record_usage(&self) {
+        meter::record(self).await;
+    }
+
     fn newest_seq(&self) -> u64 {
         self.newest_seq.get()
     }
@@ -322,9 +335,9 @@ impl Engine {
         let _ = self.door.set(door);
     }
 
-    fn knock(&self, app: AppId, socket: UnixStream) {
+    fn knock(&self, app: AppId, socket: UnixStream, place: DialPlace) {
         match self.door.get() {
-            Some(door) => door(app, socket),
+            Some(door) => door(app, socket, place),
             None => tracing::warn!(%app, "a container called before the server was open"),
         }
     }

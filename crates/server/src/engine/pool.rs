@@ -341,7 +341,7 @@ impl Pool {
         slot.groups.insert(group, dispatches.len() as u32);
         (slot.stamp, slot.used) = (stamp, now);
         let target = slot.replica.clone();
-        if !target.send(dispatches, self.spec.policy.batching.is_some()) {
+        if !target.send(&dispatches, self.spec.policy.batching.is_some()) {
             // It has ended; its owner is about to hear of it, and moves what runs there.
             tracing::debug!(%replica, "a replica had ended before its call came");
             slot.phase = Phase::Ending;

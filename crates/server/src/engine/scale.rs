@@ -1,10 +1,11 @@
 //! How many replicas a function has: reads what is, asks the autoscaler, starts and stops.
 
 use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clunk_agent::{CallEnd, Ended, Replica, ReplicaOwner, ReplicaSpec};
+use clunk_agent::{CallEnd, DialPlace, Ended, Replica, ReplicaOwner, ReplicaSpec};
 use clunk_core::api::Scaling;
 use clunk_core::autoscaler::{self, Bounds, Decision, Demand};
 use clunk_core::call::{Blame, Event};
@@ -379,8 +380,8 @@ impl ReplicaOwner for Owner {
         pool.advance(&mut state);
     }
 
-    fn connected(&self, _replica: ReplicaId, socket: std::os::unix::net::UnixStream) {
-        self.0.engine.knock(self.0.app, socket);
+    fn connected(&self, _replica: ReplicaId, socket: UnixStream, place: DialPlace) {
+        self.0.engine.knock(self.0.app, socket, place);
     }
 
     fn ended(&self, replica: ReplicaId, ended: Ended, lost: Vec<u64>) {

@@ -9,9 +9,11 @@ use axum::extract::{Path, State};
 use axum::http::{Uri, header};
 use axum::response::Response;
 use clunk_agent::Payload;
+use clunk_agent::replica::now_ms;
 use clunk_core::api::{BatchRecord, FRAMES_TYPE};
 use clunk_core::error::ErrorBody;
 use clunk_core::id::BatchId;
+use clunk_store::CancelScope;
 use futures_util::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -49,7 +51,8 @@ pub async fn cancel(
     let found = record(&server, batch).await?;
     let engine = &server.engine;
     // Disk first: what is loaded afterwards has ended there.
-    engine.store.cancel_queued(found.app, Some(batch), clunk_agent::replica::now_ms()).await?;
+    let why = "call-canceled: the batch was canceled";
+    engine.store.cancel_queued(CancelScope::Batch(found.id), why, now_ms()).await?;
     if let Some(pool) = engine.function(found.function_id) {
         let ours = |sink: &Sink| matches!(sink, Sink::Durable { batch: Some((id, _)) } if *id == batch);
         pool.cancel_all(|live| ours(&live.sink));

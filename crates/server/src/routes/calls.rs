@@ -1,5 +1,6 @@
 //! Calls: what became of them, their results, and their cancellation.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use clunk_core::api::{CallEvent, CallRecord, CancelCall};
 use clunk_core::error::{ErrorBody, ErrorCode};
-use clunk_core::id::{AppId, BatchId, CallId};
-use clunk_store::{CallFilter, Change};
+use clunk_core::id::{AppId, BatchId, CallId, FunctionId};
+use clunk_store::{CallFilter, Change, FoundResult};
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -29,6 +30,8 @@ use crate::server::Server;
 
 const DEFAULT_LISTED: u32 = 50;
 const MAX_LISTED: u32 = 1000;
+/// Pages that are read for one answer when only some calls fit.
+const MAX_PAGES: usize = 20;
 /// How long one request may wait; proxies cut longer ones.
 const MAX_WAIT: Duration = Duration::from_secs(55);
 
@@ -46,26 +49,51 @@ pub struct Filter {
 pub async fn list(State(server): State<Arc<Server>>, uri: Uri) -> Result<Json<Vec<CallRecord>>, Failure> {
     let filter: Filter = query(&uri)?;
     let limit = filter.limit.unwrap_or(DEFAULT_LISTED).min(MAX_LISTED);
+    // A function is named by its id, or by its name in any app.
+    let (function, name) = match filter.function.as_deref().map(str::parse::<FunctionId>) {
+        Some(Ok(id)) => (Some(id), None),
+        Some(Err(_)) => (None, filter.function),
+        None => (None, None),
+    };
     let wanted = CallFilter {
         app: filter.app.as_deref().map(id::<AppId>).transpose()?,
-        function: filter.function,
+        function,
         state: filter.state,
         batch: filter.batch.as_deref().map(id::<BatchId>).transpose()?,
         before: filter.before.as_deref().map(id::<CallId>).transpose()?,
         limit,
     };
     server.engine.store.flush().await?;
-    let stored = server.engine.store.calls(wanted.clone()).await?;
-    Ok(Json(merge(&server.engine, stored, &wanted)))
+    let stored = stored(&server.engine, &wanted, name.as_deref()).await?;
+    Ok(Json(merge(&server.engine, stored, &wanted, name.as_deref())))
+}
+
+/// What the store has, page by page until enough fit.
+async fn stored(engine: &Engine, wanted: &CallFilter, name: Option<&str>) -> Result<Vec<CallRecord>, Failure> {
+    let (mut found, mut before) = (Vec::new(), wanted.before);
+    for _ in 0..MAX_PAGES {
+        let limit = if name.is_some() { MAX_LISTED } else { wanted.limit };
+        // What is in memory runs, and is `queued` on disk.
+        let state = wanted.state.clone().filter(|state| state != "running");
+        let page = engine.store.calls(CallFilter { before, limit, state, ..wanted.clone() }).await?;
+        before = page.last().map(|record| record.id);
+        let more = page.len() == limit as usize;
+        found.extend(page.into_iter().filter(|record| name.is_none_or(|name| record.function == name)));
+        if !more || found.len() >= wanted.limit as usize {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// What is in memory is newer than what is on disk.
-fn merge(engine: &Engine, stored: Vec<CallRecord>, wanted: &CallFilter) -> Vec<CallRecord> {
-    let mut live: std::collections::HashMap<CallId, CallRecord> = engine
+fn merge(engine: &Engine, stored: Vec<CallRecord>, wanted: &CallFilter, name: Option<&str>) -> Vec<CallRecord> {
+    let mut live: HashMap<CallId, CallRecord> = engine
         .pools()
         .iter()
         .filter(|pool| wanted.app.is_none_or(|app| app == pool.app))
-        .filter(|pool| wanted.function.as_ref().is_none_or(|name| *name == pool.spec.name))
+        .filter(|pool| wanted.function.is_none_or(|id| id == pool.id))
+        .filter(|pool| name.is_none_or(|name| name == pool.spec.name))
         .flat_map(|pool| pool.calls(MAX_LISTED as usize))
         .map(|record| (record.id, record))
         .collect();
@@ -142,8 +170,8 @@ pub async fn finished(
         ended.as_mut().enable();
         let record = engine.call(call).await?;
         if record.ended_ms.is_some() {
-            let result = engine.store.result(call).await.map_err(|error| store_error(&error))?;
-            let Some(result) = result else { return Err(no_result(&record)) };
+            let found = engine.store.result(call).await.map_err(|error| store_error(&error))?;
+            let FoundResult::Kept(result) = found else { return Err(no_result(&record)) };
             let json = result.json;
             let end = end_of(engine, result, &record);
             return Ok(Ok((Finished { id: call, end, logged: 0 }, json)));

@@ -335,11 +335,15 @@ pub async fn spawn(
         Some("new") => Some(Batch::New),
         Some(other) => Some(Batch::Add(id(other)?)),
     };
+    let used = server.engine.payload_use.clone().read_owned().await;
     let inputs = read_spawned(&server, body).await?;
     let (json, method) = (head.json, head.method);
     let asked = Spawn { json, method, priority: head.priority, expires_ms: head.expires_ms, inputs, key, batch };
     // The request may be given up; what has begun to be written is finished.
-    let accepted = tokio::spawn(async move { durable::spawn(&pool, asked).await });
+    let accepted = tokio::spawn(async move {
+        let _used = used;
+        durable::spawn(&pool, asked).await
+    });
     let accepted = accepted.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))??;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
