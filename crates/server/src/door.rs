@@ -25,7 +25,11 @@ pub fn serve(router: Router, app: AppId, socket: UnixStream, place: DialPlace) {
     });
     tokio::spawn(async move {
         let _open = place;
-        if let Err(error) = Builder::new(TokioExecutor::new()).http1_only().serve_connection(TokioIo::new(stream), service).await {
+        if let Err(error) = Builder::new(TokioExecutor::new())
+            .http1_only()
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+        {
             tracing::debug!(%app, %error, "a container's connection broke");
         }
     });

@@ -8,7 +8,9 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
-use crate::routes::{apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage};
+use crate::routes::{
+    apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
+};
 use crate::server::Server;
 
 /// Who may call an endpoint.
@@ -103,7 +105,8 @@ fn image_endpoints() -> Vec<Endpoint> {
         gives: Json("PruneAnswer"),
         handler: delete(images::remove),
     };
-    let (tree, image) = ((Json("CreateTree"), Json("TreeAnswer")), (Json("CreateImage"), Lines("BuildEvent")));
+    let (tree, image) =
+        ((Json("CreateTree"), Json("TreeAnswer")), (Json("CreateImage"), Lines("BuildEvent")));
     let pruned = (Nothing, Json("PruneAnswer"));
     vec![
         p("/api/trees", Owner, "Register a tree of files", tree, post(trees::create)),
@@ -128,7 +131,13 @@ fn app_endpoints() -> Vec<Endpoint> {
         g("/api/apps/{id}/events", Owner, events, Lines("AppEvent"), get(apps::events)),
         g("/api/apps/{id}/functions", Container, functions, Json("FunctionRecord[]"), get(apps::functions)),
         p("/api/apps/{id}/stop", Owner, "Stop an app", stopped, post(apps::stop)),
-        g("/api/logs", Owner, "Read the log of an app, call or container", Lines("AppEvent"), get(logs::read)),
+        g(
+            "/api/logs",
+            Owner,
+            "Read the log of an app, call or container",
+            Lines("AppEvent"),
+            get(logs::read),
+        ),
     ]
 }
 
@@ -140,26 +149,62 @@ fn call_endpoints() -> Vec<Endpoint> {
     vec![
         g("/api/functions/{id}", Container, "Show a function", Json("FunctionRecord"), get(functions::show)),
         p("/api/functions/{id}/call", Container, "Call a function", (Binary, Binary), post(functions::call)),
-        p("/api/functions/{id}/stream", Container, "Run a generator", (Binary, Frames), post(functions::stream)),
-        p("/api/functions/{id}/map", Container, "Call it for many inputs", (Frames, Frames), post(functions::map)),
+        p(
+            "/api/functions/{id}/stream",
+            Container,
+            "Run a generator",
+            (Binary, Frames),
+            post(functions::stream),
+        ),
+        p(
+            "/api/functions/{id}/map",
+            Container,
+            "Call it for many inputs",
+            (Frames, Frames),
+            post(functions::map),
+        ),
         p("/api/functions/{id}/spawn", Container, "Call it later, for sure", spawned, post(functions::spawn)),
         p("/api/functions/{id}/variants", Container, "Make it differ", variant, post(functions::variant)),
-        p("/api/functions/{id}/scaling", Container, "Change how it scales", scaling, post(functions::scaling)),
+        p(
+            "/api/functions/{id}/scaling",
+            Container,
+            "Change how it scales",
+            scaling,
+            post(functions::scaling),
+        ),
         g("/api/calls", Owner, "List calls", Json("CallRecord[]"), get(calls::list)),
         g("/api/calls/events", Owner, "Follow calls", Events("CallEvent"), get(calls::events)),
-        g("/api/calls/{id}", Container, "Show a call, or wait for a change", Json("CallRecord"), get(calls::show)),
+        g(
+            "/api/calls/{id}",
+            Container,
+            "Show a call, or wait for a change",
+            Json("CallRecord"),
+            get(calls::show),
+        ),
         g("/api/calls/{id}/result", Container, "Wait for a call's result", Binary, get(calls::result)),
         p("/api/calls/{id}/cancel", Container, "Cancel a call", canceled, post(calls::cancel)),
         g("/api/batches/{id}", Container, "Show a batch", Json("BatchRecord"), get(batches::show)),
         g("/api/batches/{id}/results", Container, "Read its results in order", Frames, get(batches::results)),
-        p("/api/batches/{id}/cancel", Container, "Cancel it", (Nothing, Json("BatchRecord")), post(batches::cancel)),
+        p(
+            "/api/batches/{id}/cancel",
+            Container,
+            "Cancel it",
+            (Nothing, Json("BatchRecord")),
+            post(batches::cancel),
+        ),
     ]
 }
 
 fn container_endpoints() -> Vec<Endpoint> {
     let terminal = (Json("OpenShell"), Binary);
     vec![
-        g("/api/containers", Owner, "List running containers", Json("ContainerRecord[]"), get(containers::list)),
+        g(
+            "/api/containers",
+            Owner,
+            "List running containers",
+            Json("ContainerRecord[]"),
+            get(containers::list),
+        ),
         p("/api/containers/{id}/stop", Owner, "Stop a container", (Nothing, Nothing), post(containers::stop)),
         p("/api/containers/{id}/exec", Owner, "Run a program in it", terminal, post(containers::exec)),
     ]

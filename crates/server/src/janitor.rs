@@ -32,7 +32,11 @@ async fn once(server: &Server) -> Result<(), clunk_store::StoreError> {
     let _alone = server.engine.payload_use.write().await;
     let purged = server.engine.store.purge(now - KEEP_RESULTS_MS, now - KEEP_RECORDS_MS).await?;
     if purged.results + purged.records > 0 {
-        tracing::info!(results = purged.results, records = purged.records, "removed what was kept long enough");
+        tracing::info!(
+            results = purged.results,
+            records = purged.records,
+            "removed what was kept long enough"
+        );
     }
     let payloads = server.engine.payloads.clone();
     let removed = tokio::task::spawn_blocking(move || {

@@ -1,9 +1,9 @@
 //! The OpenAPI description, made from the table of endpoints. `docs/openapi.json` is checked against it.
 
 use clunk_core::api::{
-    AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord, CreateApp,
-    CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, FunctionRecord, Health, ImageDetail,
-    ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status, TreeAnswer, UsageRow,
+    AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord,
+    CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, FunctionRecord, Health,
+    ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status, TreeAnswer, UsageRow,
 };
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};

@@ -48,7 +48,9 @@ pub async fn serve(
     let drained = CancellationToken::new();
     let router = endpoints::router(server.clone());
     let inside = router.clone();
-    server.engine.set_door(Box::new(move |app, socket, place| door::serve(inside.clone(), app, socket, place)));
+    server
+        .engine
+        .set_door(Box::new(move |app, socket, place| door::serve(inside.clone(), app, socket, place)));
     server.engine.restore().await.map_err(|error| store_error(&error))?;
     tokio::spawn(janitor::sweep(server.clone()));
     let socket = bind_socket(&state.path);

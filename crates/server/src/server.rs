@@ -10,7 +10,7 @@ use clunk_core::error::ErrorBody;
 use clunk_core::tree::Tree;
 use clunk_image::{BlobSource, HostSettings, Images, ImagesConfig};
 use clunk_runtime::{Limits, Runtime};
-use clunk_store::{Blobs, SqliteStore, Store};
+use clunk_store::{Blobs, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{io_error, store_error};

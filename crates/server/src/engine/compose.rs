@@ -129,6 +129,7 @@ impl Template {
 
     /// Control text of the START frame.
     pub fn start(&self, pool: &Pool, app: AppId, replica: ReplicaId) -> String {
+        let ids = [pool.id.to_string(), app.to_string(), replica.to_string(), pool.spec.image.to_string()];
         let (entry, policy) = (&pool.spec.entry, &pool.spec.policy);
         let mode = if entry.methods.is_empty() { "function" } else { "class" };
         let concurrency = policy.concurrency.max_inputs.to_string();
@@ -145,10 +146,10 @@ impl Template {
             ("module", entry.module.as_str()),
             ("qualname", entry.qualname.as_str()),
             ("source_root", entry.source_root.as_str()),
-            ("function_id", pool.id.to_string().as_str()),
-            ("app_id", app.to_string().as_str()),
-            ("replica_id", replica.to_string().as_str()),
-            ("image_id", pool.spec.image.to_string().as_str()),
+            ("function_id", ids[0].as_str()),
+            ("app_id", ids[1].as_str()),
+            ("replica_id", ids[2].as_str()),
+            ("image_id", ids[3].as_str()),
         ];
         clunk_agent::frame::control(always.into_iter().chain(more))
     }

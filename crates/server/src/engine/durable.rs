@@ -12,13 +12,14 @@ use clunk_core::call::CallState;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{BatchId, CallId};
 use clunk_store::{
-    Change, INLINE_MAX_STORED, IntoBatch, QueuedCall, ResultKind, StoredPayload, StoredResult, Submission, Submitted,
+    Change, INLINE_MAX_STORED, IntoBatch, QueuedCall, ResultKind, StoredPayload, StoredResult, Submission,
+    Submitted,
 };
 
+use super::Engine;
 use super::live::{End, Input, Live, Request, Sink};
 use super::pool::{MAX_PENDING, Pool, app_stopped};
 use super::queue::{Load, Place, WINDOW_BYTES, WINDOW_CALLS};
-use super::Engine;
 
 /// How long a failed load waits before it is tried again.
 const LOAD_PAUSE: Duration = Duration::from_secs(1);
@@ -119,7 +120,8 @@ pub async fn spawn(pool: &Arc<Pool>, spawn: Spawn) -> Result<SpawnAnswer, ErrorB
             announced.first_seq = Some(first_seq);
             pool.engine.newest_seq.raise(first_seq + count - 1);
             arrived(&mut announced, kept, first_seq, first_index);
-            let ids = if batch.is_some() { Vec::new() } else { (0..count).map(|at| first.offset(at)).collect() };
+            let ids =
+                if batch.is_some() { Vec::new() } else { (0..count).map(|at| first.offset(at)).collect() };
             Ok(SpawnAnswer { calls: ids, batch, accepted: count })
         }
         Submitted::Again { calls, batch, accepted } => {
@@ -221,7 +223,8 @@ fn enter(pool: &Pool, state: &mut super::pool::State, call: QueuedCall) {
 /// Loads the next part of a tail.
 pub async fn load(pool: Arc<Pool>, load: Load) {
     let most = (WINDOW_CALLS / 2) as u32;
-    let found = pool.engine.store.queued(pool.id, load.priority, load.after_seq, most, WINDOW_BYTES / 2).await;
+    let found =
+        pool.engine.store.queued(pool.id, load.priority, load.after_seq, most, WINDOW_BYTES / 2).await;
     let found = match found {
         Ok(found) => found,
         Err(error) => {

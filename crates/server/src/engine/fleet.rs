@@ -146,7 +146,11 @@ fn share_once(engine: &Engine) {
             .iter()
             .zip(&waits)
             .enumerate()
-            .map(|(index, (pool, waiting_ms))| Claim { workspace: &pool.workspace, waiting_ms: *waiting_ms, index })
+            .map(|(index, (pool, waiting_ms))| Claim {
+                workspace: &pool.workspace,
+                waiting_ms: *waiting_ms,
+                index,
+            })
             .collect();
         let Some(index) = engine.room.next(&claims) else { break };
         if !starved[index].scale_in_turn() {
@@ -209,19 +213,23 @@ mod tests {
 
     #[test]
     fn a_gpu_is_called_by_its_model() {
-        let models = ["NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "Tesla T4", "NVIDIA L40S", "NVIDIA H200"];
+        let models =
+            ["NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "Tesla T4", "NVIDIA L40S", "NVIDIA H200"];
         assert_eq!(models.map(kind_of), ["H100", "A100", "T4", "L40S", "H200"]);
     }
 
     #[test]
     fn the_drivers_list_is_counted_by_kind() {
         let folder = tempfile::tempdir().unwrap();
-        for (slot, model) in [("1", "NVIDIA H100 80GB HBM3"), ("2", "NVIDIA H100 80GB HBM3"), ("3", "Tesla T4")] {
+        for (slot, model) in
+            [("1", "NVIDIA H100 80GB HBM3"), ("2", "NVIDIA H100 80GB HBM3"), ("3", "Tesla T4")]
+        {
             let path = folder.path().join(slot);
             std::fs::create_dir(&path).unwrap();
             std::fs::write(path.join("information"), format!("Model: \t\t {model}\nIRQ: 1\n")).unwrap();
         }
-        let mut found: Vec<_> = gpus(folder.path()).into_iter().map(|group| (group.kind, group.total)).collect();
+        let mut found: Vec<_> =
+            gpus(folder.path()).into_iter().map(|group| (group.kind, group.total)).collect();
         found.sort();
         assert_eq!(found, [("H100".to_string(), 2), ("T4".to_string(), 1)]);
         assert!(gpus(&folder.path().join("none")).is_empty());

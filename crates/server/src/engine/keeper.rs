@@ -11,9 +11,9 @@ use clunk_core::call::Event;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::CallId;
 
+use super::durable;
 use super::live::End;
 use super::pool::{Pool, State};
-use super::durable;
 
 /// Least time between two looks: answers come faster than any decision matters.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -24,6 +24,7 @@ pub async fn keep(pool: Arc<Pool>) {
         let (next, load, over) = {
             let mut state = pool.lock();
             let next = pool.look(&mut state);
+            state.planned = next;
             let load = state.queue.wants().filter(|_| !state.loading && state.closed.is_none());
             state.loading |= load.is_some();
             (next, load, state.closed.is_some() && state.replicas.is_empty())
@@ -103,7 +104,8 @@ impl Pool {
         let mut next = None;
         for (replica, number, running) in running {
             // One that was stopped already is watched by its agent.
-            let current = state.calls.get(&running.call).is_some_and(|live| live.at == Some((replica, number)));
+            let current =
+                state.calls.get(&running.call).is_some_and(|live| live.at == Some((replica, number)));
             if !current {
                 continue;
             }

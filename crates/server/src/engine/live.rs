@@ -43,10 +43,15 @@ pub enum Streamed {
 /// Who is told of the end.
 pub enum Sink {
     One(oneshot::Sender<Finished>),
-    Map { outbox: Arc<Outbox>, index: u64 },
+    Map {
+        outbox: Arc<Outbox>,
+        index: u64,
+    },
     Stream(mpsc::Sender<Streamed>),
     /// The store.
-    Durable { batch: Option<(BatchId, u64)> },
+    Durable {
+        batch: Option<(BatchId, u64)>,
+    },
 }
 
 pub enum Input {
@@ -95,7 +100,9 @@ impl Live {
     /// Bytes of its input that are in memory.
     pub fn held_bytes(&self) -> u64 {
         match &self.request.input {
-            Input::Given(Payload::Memory(bytes)) | Input::Stored(StoredPayload::Inline(bytes)) => bytes.len() as u64,
+            Input::Given(Payload::Memory(bytes)) | Input::Stored(StoredPayload::Inline(bytes)) => {
+                bytes.len() as u64
+            }
             Input::Given(Payload::File { .. }) | Input::Stored(StoredPayload::Blob { .. }) => 0,
         }
     }

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use clunk_agent::replica::now_ms;
 use clunk_core::api::UsageRow;
 
-use super::pool::{Pool, Slot};
 use super::Engine;
+use super::pool::{Pool, Slot};
 
 /// How often running containers are looked at.
 const SAMPLE: Duration = Duration::from_secs(10);

@@ -2,6 +2,8 @@
 
 mod app;
 pub mod compose;
+mod conclude;
+mod dispatch;
 pub mod durable;
 mod fleet;
 mod keeper;
@@ -19,8 +21,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
-use clunk_agent::{DialPlace, Logs};
 use clunk_agent::replica::now_ms;
+use clunk_agent::{DialPlace, Logs};
 use clunk_core::api::{CallEvent, CallRecord, ContainerRecord, CreateVariant};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;

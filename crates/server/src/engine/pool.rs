@@ -16,25 +16,25 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use clunk_agent::replica::now_ms;
-use clunk_agent::{AppLog, CallEnd, Dispatch, Replica};
+use clunk_agent::{AppLog, Replica};
 use clunk_core::api::{CallEvent, ContainerRecord, FunctionRecord, Scaling};
-use clunk_core::call::{Action, CallState, Event, Outcome};
+use clunk_core::call::CallState;
 use clunk_core::error::{ErrorBody, ErrorCode};
-use clunk_core::function::{FunctionSpec, Retries};
+use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, CallId, FunctionId, ReplicaId};
 use clunk_core::placement::{Ask, Placed};
 use clunk_runtime::Usage;
 use tokio::sync::{Notify, watch};
 
+use super::Engine;
 use super::app::{App, Haste};
 use super::compose::Template;
-use super::live::{End, Finished, Live, Request, Sink, Streamed};
+use super::live::{Live, Request, Sink};
 use super::meter::Meter;
 use super::queue::{Place, Queue};
-use super::{Engine, durable};
 
 /// Attached calls that may wait for one function: their inputs are in memory.
-const MAX_WAITING: usize = 2000;
+pub const MAX_WAITING: usize = 2000;
 /// Durable calls that may wait for one function.
 pub const MAX_PENDING: u64 = 1_000_000;
 /// How much a new measurement moves an average.
@@ -83,6 +83,8 @@ pub(super) struct State {
     pub loading: bool,
     /// It wants replicas for which there is no room.
     pub starved: bool,
+    /// When the keeper looks again by itself.
+    pub planned: Option<Instant>,
 }
 
 /// How starting replicas has gone.
@@ -171,7 +173,7 @@ impl Pool {
         if state.closed.is_some() {
             return Err(app_stopped());
         }
-        if state.queue.in_memory() >= MAX_WAITING {
+        if state.queue.attached() >= MAX_WAITING {
             let text = format!("{MAX_WAITING} calls wait for function `{}` already", self.spec.name);
             return Err(ErrorBody::new(ErrorCode::QueueFull, text).hint("try again in a second"));
         }
@@ -189,7 +191,7 @@ impl Pool {
             room.as_mut().enable();
             {
                 let state = self.lock();
-                if state.closed.is_some() || state.queue.in_memory() < MAX_WAITING {
+                if state.closed.is_some() || state.queue.attached() < MAX_WAITING {
                     return;
                 }
             }
@@ -259,276 +261,6 @@ impl Pool {
         } else if waiting || state.queue.wants().is_some() {
             self.wake.notify_one();
         }
-    }
-
-    /// Gives waiting calls to free replicas.
-    pub(super) fn dispatch(self: &Arc<Self>, state: &mut State) {
-        if state.closed.is_some() {
-            return;
-        }
-        while !state.free.is_empty() && !self.engine.store.behind() {
-            let taken = self.take(state);
-            if taken.is_empty() {
-                return;
-            }
-            let Some(key) = state.free.pop_first() else { return };
-            self.send(state, key.2, taken);
-            if state.queue.in_memory() == MAX_WAITING - 1 {
-                self.room.notify_waiters();
-            }
-        }
-    }
-
-    /// The next calls that go to one replica together: one, or a batch that is full or has waited long enough.
-    fn take(&self, state: &mut State) -> Vec<CallId> {
-        let Some((place, first)) = state.queue.first() else { return Vec::new() };
-        let Some(batching) = self.spec.policy.batching else {
-            state.queue.remove(place);
-            return vec![first];
-        };
-        let json = state.calls.get(&first).is_some_and(|live| live.request.json);
-        let alike = |id: &CallId| state.calls.get(id).is_some_and(|live| live.request.json == json);
-        let most = batching.max_batch_size as usize;
-        let taken: Vec<_> = state.queue.iter().take(most).take_while(|(_, id)| alike(id)).collect();
-        let waited = state.calls.get(&first).map_or(Duration::MAX, |live| live.queued_at.elapsed());
-        if taken.len() < most && waited < Duration::from_millis(batching.wait_ms) {
-            self.wake.notify_one();
-            return Vec::new();
-        }
-        for (place, _) in &taken {
-            state.queue.remove(*place);
-        }
-        taken.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// Sends calls to a replica as one group.
-    fn send(self: &Arc<Self>, state: &mut State, replica: ReplicaId, calls: Vec<CallId>) {
-        let now = Instant::now();
-        state.stamp += 1;
-        let stamp = state.stamp;
-        let Some(slot) = state.replicas.get_mut(&replica) else { return };
-        let group = slot.next_number;
-        let mut dispatches = Vec::with_capacity(calls.len());
-        for id in &calls {
-            let Some(live) = state.calls.get_mut(id) else { continue };
-            let number = slot.next_number;
-            slot.next_number += 1;
-            if let Ok((next, _)) = live.state.apply(&self.spec.policy.retries, Event::Dispatch) {
-                live.state = next;
-            }
-            live.started_ms = Some(now_ms());
-            live.at = Some((replica, number));
-            let attempt = live.state.attempts();
-            slot.running.insert(number, Running { call: *id, attempt, since: now, group });
-            self.engine.changed(self, live);
-            match durable::payload(&self.engine, &live.request.input) {
-                Ok(payload) => dispatches.push(Dispatch {
-                    number,
-                    id: *id,
-                    control: control(live),
-                    payload,
-                    logged: live.logged.clone(),
-                }),
-                Err(error) => {
-                    slot.running.remove(&number);
-                    live.at = None;
-                    let event = Event::Lose { attempt, code: error.code, blame: clunk_core::call::Blame::Call };
-                    self.conclude(state, *id, event, Some(End::Failed(error)));
-                    return self.refree(state, replica);
-                }
-            }
-        }
-        slot.groups.insert(group, dispatches.len() as u32);
-        (slot.stamp, slot.used) = (stamp, now);
-        let target = slot.replica.clone();
-        if !target.send(&dispatches, self.spec.policy.batching.is_some()) {
-            // It has ended; its owner is about to hear of it, and moves what runs there.
-            tracing::debug!(%replica, "a replica had ended before its call came");
-            slot.phase = Phase::Ending;
-            return;
-        }
-        self.refree(state, replica);
-    }
-
-    /// Puts a replica where the next call finds it, if it has a place.
-    pub(super) fn refree(&self, state: &mut State, replica: ReplicaId) {
-        let single_use = self.spec.policy.single_use;
-        let Some(slot) = state.replicas.get_mut(&replica) else { return };
-        if slot.phase != Phase::Ready || slot.groups.len() as u32 >= self.spec.slots() {
-            return;
-        }
-        if single_use && slot.next_number > 1 {
-            if slot.running.is_empty() {
-                slot.phase = Phase::Ending;
-                slot.replica.stop();
-            }
-            return;
-        }
-        let key = slot.key();
-        state.free.insert(key);
-    }
-
-    /// A replica has answered.
-    pub(super) fn answered(self: &Arc<Self>, replica: ReplicaId, number: u64, end: CallEnd, cpu_us: u64) {
-        let mut state = self.lock();
-        let Some(running) = self.freed(&mut state, replica, number) else { return };
-        state.observe(running.since.elapsed());
-        let attempt = running.attempt;
-        if let Some(live) = state.calls.get_mut(&running.call) {
-            live.cpu_us += cpu_us;
-        }
-        let (event, end) = match end {
-            CallEnd::Returned(payload) => (Event::Return { attempt }, End::Value(payload)),
-            CallEnd::Raised(raised) => (Event::Raise { attempt }, End::Raised(raised)),
-        };
-        self.conclude(&mut state, running.call, event, Some(end));
-        self.refree(&mut state, replica);
-        self.advance(&mut state);
-        if state.replicas.get(&replica).is_some_and(Slot::is_idle) {
-            // Its scale-down window begins.
-            self.wake.notify_one();
-        }
-    }
-
-    /// Takes a number off a replica.
-    pub(super) fn freed(&self, state: &mut State, replica: ReplicaId, number: u64) -> Option<Running> {
-        let slot = state.replicas.get_mut(&replica)?;
-        let running = slot.running.remove(&number)?;
-        state.free.remove(&slot.key());
-        let left = slot.groups.get_mut(&running.group)?;
-        *left -= 1;
-        if *left == 0 {
-            slot.groups.remove(&running.group);
-        }
-        slot.used = Instant::now();
-        Some(running)
-    }
-
-    /// Applies an event to a call and does what follows from it.
-    pub(super) fn conclude(self: &Arc<Self>, state: &mut State, id: CallId, event: Event, end: Option<End>) {
-        let Some(live) = state.calls.get_mut(&id) else { return };
-        // A generator that has given values cannot be run again without giving them twice.
-        let none = Retries::default();
-        let retries = if live.is_stream() { &none } else { &self.spec.policy.retries };
-        let applied = match (event, live.yielded) {
-            (Event::Lose { attempt, code, .. }, 1..) => {
-                live.state.apply(retries, Event::Lose { attempt, code, blame: clunk_core::call::Blame::Call })
-            }
-            (event, _) => live.state.apply(retries, event),
-        };
-        let (next, actions) = match applied {
-            Ok(applied) => applied,
-            Err(error) => {
-                tracing::debug!(call = %id, ?event, %error, "an event came too late");
-                return;
-            }
-        };
-        live.state = next;
-        if let Some(end) = end {
-            live.last = Some(end);
-        }
-        self.engine.changed(self, live);
-        for action in actions {
-            match action {
-                Action::Send { .. } => {}
-                Action::Stop { .. } => self.stop_attempt(state, id),
-                Action::Enqueue { delay_ms } => self.requeue(state, id, delay_ms),
-                Action::Answer(outcome) => self.deliver(state, id, outcome),
-            }
-        }
-    }
-
-    fn stop_attempt(&self, state: &mut State, id: CallId) {
-        let Some((replica, number)) = state.calls.get_mut(&id).and_then(|live| live.at.take()) else { return };
-        if let Some(slot) = state.replicas.get(&replica) {
-            slot.replica.cancel(number);
-        }
-    }
-
-    /// A call waits again.
-    fn requeue(&self, state: &mut State, id: CallId, delay_ms: u64) {
-        let Some(live) = state.calls.get_mut(&id) else { return };
-        live.at = None;
-        live.queued_at = Instant::now();
-        if delay_ms == 0 {
-            let place = live.place;
-            return state.queue.push(place, id);
-        }
-        if live.is_durable() {
-            durable::requeued(self, live, now_ms() + delay_ms);
-        }
-        state.delayed.insert((Instant::now() + Duration::from_millis(delay_ms), id));
-        self.wake.notify_one();
-    }
-
-    /// Tells who waits, and writes it down.
-    fn deliver(&self, state: &mut State, id: CallId, outcome: Outcome) {
-        let Some(live) = state.calls.remove(&id) else { return };
-        state.queue.remove(live.place);
-        if let Some(at) = live.expires_at {
-            state.expiring.remove(&(at, id));
-        }
-        if live.is_durable() {
-            state.queue.release(live.held_bytes());
-        }
-        self.meter.call_ended();
-        self.engine.count_ended();
-        let mut live = live;
-        let end = live.last.take().unwrap_or_else(|| End::Failed(outcome_error(outcome)));
-        live.last = Some(end.clone());
-        let record = live.record(self, Some(now_ms()));
-        let finished = |live: &Live, end| Finished { id, end, logged: live.logged() };
-        match live.sink {
-            Sink::Durable { .. } => return durable::ended(&self.engine, record, end, live.request.json),
-            Sink::One(waiter) => {
-                let finished = Finished { id, end, logged: live.logged.load(Ordering::Relaxed) };
-                let _ = waiter.send(finished);
-            }
-            Sink::Map { ref outbox, index } => outbox.answer(index, end),
-            // The bound of the channel is above what the runner may have under way.
-            Sink::Stream(ref stream) => drop(stream.try_send(Streamed::End(finished(&live, end)))),
-        }
-        self.engine.store.record(clunk_store::Change::Ended { record, result: None, done: None });
-    }
-
-    /// A generator has given a value.
-    pub(super) fn yielded(&self, replica: ReplicaId, number: u64, value: clunk_agent::Payload) {
-        let mut state = self.lock();
-        let call = state.replicas.get(&replica).and_then(|slot| slot.running.get(&number)).map(|one| one.call);
-        let Some(live) = call.and_then(|id| state.calls.get_mut(&id)) else { return };
-        live.yielded += 1;
-        if let Sink::Stream(stream) = &live.sink {
-            let _ = stream.try_send(Streamed::Value(value));
-        }
-    }
-
-    /// The client of a generator has taken values.
-    pub fn credit(&self, id: CallId, count: u32) {
-        let state = self.lock();
-        let at = state.calls.get(&id).and_then(|live| live.at);
-        if let Some((slot, number)) = at.and_then(|(replica, number)| Some((state.replicas.get(&replica)?, number))) {
-            slot.replica.credit(number, count);
-        }
-    }
-
-    /// Cancels a call that is in memory. `terminate`: with the container that runs it. False: it is not here.
-    pub fn cancel(self: &Arc<Self>, id: CallId, terminate: bool) -> bool {
-        let mut state = self.lock();
-        let Some(live) = state.calls.get(&id) else { return false };
-        let at = live.at;
-        let error = ErrorBody::new(ErrorCode::CallCanceled, "the call was canceled");
-        self.conclude(&mut state, id, Event::Cancel, Some(End::Failed(error)));
-        if let Some(slot) = at.filter(|_| terminate).and_then(|(replica, _)| state.replicas.get(&replica)) {
-            slot.replica.kill();
-        }
-        true
-    }
-
-    /// Cancels every call that `which` picks; says how many.
-    pub fn cancel_all(self: &Arc<Self>, which: impl Fn(&Live) -> bool) -> u64 {
-        let picked: Vec<_> =
-            self.lock().calls.values().filter(|live| which(live)).map(|live| live.request.id).collect();
-        picked.iter().filter(|id| self.cancel(**id, false)).count() as u64
     }
 
     /// The record of a call that is in memory.
@@ -604,39 +336,13 @@ impl Pool {
 
 impl State {
     /// An input held its place for so long.
-    fn observe(&mut self, held: Duration) {
+    pub fn observe(&mut self, held: Duration) {
         average(&mut self.service_ms, held.as_secs_f64() * 1000.0);
     }
 }
 
 pub(super) fn average(value: &mut Option<f64>, new: f64) {
     *value = Some(value.map_or(new, |old| old + (new - old) * AVERAGE_WEIGHT));
-}
-
-/// Control text of a CALL frame.
-fn control(live: &Live) -> String {
-    let mut text = format!("id={}\n", live.request.id);
-    if live.request.json {
-        text.push_str("format=json\n");
-    }
-    if !live.request.method.is_empty() {
-        text.push_str(&clunk_agent::frame::control([("method", live.request.method.as_ref())]));
-    }
-    if live.is_stream() {
-        text.push_str("stream=1\n");
-    }
-    text
-}
-
-fn outcome_error(outcome: Outcome) -> ErrorBody {
-    match outcome {
-        Outcome::Canceled => ErrorBody::new(ErrorCode::CallCanceled, "the call was canceled"),
-        Outcome::Expired => ErrorBody::new(ErrorCode::CallExpired, "no container became free for the call in time"),
-        Outcome::Failed { code } => ErrorBody::new(code, "the call could not be run to its end"),
-        Outcome::Succeeded | Outcome::Raised | Outcome::TimedOut => {
-            ErrorBody::new(ErrorCode::Internal, "the call ended without saying how")
-        }
-    }
 }
 
 pub(super) fn app_stopped() -> ErrorBody {

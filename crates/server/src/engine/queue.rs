@@ -31,6 +31,10 @@ impl Place {
     pub fn attached(priority: i8, newest_seq: u64, tie: u64) -> Self {
         Self { urgency: -i16::from(priority), seq: newest_seq, tie: tie.max(1) }
     }
+
+    fn is_attached(&self) -> bool {
+        self.tie > 0
+    }
 }
 
 /// What of one priority is on disk only.
@@ -50,8 +54,10 @@ pub struct Queue {
     tails: BTreeMap<i16, Tail>,
     /// Submissions on their way to disk: whoever loads a tail leaves these to their submitters.
     announced: Vec<Range>,
-    /// Durable calls in the line, and bytes of their inputs.
+    /// Durable calls in memory, and bytes of their inputs.
     window: (usize, u64),
+    /// Calls in the line that are not durable.
+    attached: usize,
 }
 
 /// What to load from the store next.
@@ -72,12 +78,21 @@ impl Queue {
         self.line.len()
     }
 
-    pub fn push(&mut self, place: Place, id: CallId) {
-        self.line.insert(place, id);
+    /// Calls in the line that are not durable.
+    pub fn attached(&self) -> usize {
+        self.attached
     }
 
-    pub fn remove(&mut self, place: Place) -> bool {
-        self.line.remove(&place).is_some()
+    pub fn push(&mut self, place: Place, id: CallId) {
+        if self.line.insert(place, id).is_none() && place.is_attached() {
+            self.attached += 1;
+        }
+    }
+
+    pub fn remove(&mut self, place: Place) {
+        if self.line.remove(&place).is_some() && place.is_attached() {
+            self.attached -= 1;
+        }
     }
 
     /// The next call, unless one that is still on disk comes before it.
@@ -164,7 +179,7 @@ impl Queue {
     pub fn clear(&mut self) {
         self.line.clear();
         self.tails.clear();
-        self.window = (0, 0);
+        (self.window, self.attached) = ((0, 0), 0);
     }
 }
 

@@ -75,7 +75,8 @@ impl Pool {
                         idle_ms.push(now.duration_since(slot.used).as_millis() as u64);
                     }
                     let longest = slot.running.values().map(|one| now.duration_since(one.since)).max();
-                    oldest_running_ms = oldest_running_ms.max(longest.unwrap_or_default().as_secs_f64() * 1000.0);
+                    oldest_running_ms =
+                        oldest_running_ms.max(longest.unwrap_or_default().as_secs_f64() * 1000.0);
                 }
             }
         }
@@ -119,7 +120,13 @@ impl Pool {
         [retry, wake].into_iter().flatten().min()
     }
 
-    fn start_missing(self: &Arc<Self>, state: &mut State, demand: &Demand, decision: &Decision, in_turn: bool) {
+    fn start_missing(
+        self: &Arc<Self>,
+        state: &mut State,
+        demand: &Demand,
+        decision: &Decision,
+        in_turn: bool,
+    ) {
         state.starved = false;
         if state.starts.not_before.is_some_and(|at| at > Instant::now()) {
             return;
@@ -148,8 +155,12 @@ impl Pool {
 
     /// Stops replicas that are idle, the ones idle for longest first.
     pub(super) fn stop_idle(&self, state: &mut State, count: u32) {
-        let mut idle: Vec<_> =
-            state.replicas.values().filter(|slot| slot.is_idle()).map(|slot| (slot.used, slot.replica.id)).collect();
+        let mut idle: Vec<_> = state
+            .replicas
+            .values()
+            .filter(|slot| slot.is_idle())
+            .map(|slot| (slot.used, slot.replica.id))
+            .collect();
         idle.sort_unstable();
         for (_, id) in idle.into_iter().take(count as usize) {
             if let Some(slot) = state.replicas.get_mut(&id) {
@@ -261,7 +272,9 @@ impl Pool {
         let calls: Vec<_> = match haste {
             Haste::AtOnce => state.calls.keys().copied().collect(),
             // What runs may end.
-            Haste::Orderly => state.calls.iter().filter(|(_, live)| live.at.is_none()).map(|(id, _)| *id).collect(),
+            Haste::Orderly => {
+                state.calls.iter().filter(|(_, live)| live.at.is_none()).map(|(id, _)| *id).collect()
+            }
         };
         for id in calls {
             self.conclude(&mut state, id, Event::Cancel, Some(End::Failed(app_stopped())));
@@ -304,7 +317,14 @@ impl Pool {
     }
 
     /// Calls of a replica that will never be answered.
-    fn lose(self: &Arc<Self>, state: &mut State, replica: ReplicaId, numbers: &[u64], error: &ErrorBody, blame: Blame) {
+    fn lose(
+        self: &Arc<Self>,
+        state: &mut State,
+        replica: ReplicaId,
+        numbers: &[u64],
+        error: &ErrorBody,
+        blame: Blame,
+    ) {
         for number in numbers {
             let Some(running) = self.freed(state, replica, *number) else { continue };
             let event = match state.closed {
@@ -312,7 +332,8 @@ impl Pool {
                 None => Event::Lose { attempt: running.attempt, code: error.code, blame },
             };
             // What a dead attempt left behind must not end another one.
-            let current = state.calls.get(&running.call).is_some_and(|live| live.at == Some((replica, *number)));
+            let current =
+                state.calls.get(&running.call).is_some_and(|live| live.at == Some((replica, *number)));
             if current {
                 self.conclude(state, running.call, event, Some(End::Failed(error.clone())));
             }
@@ -320,22 +341,23 @@ impl Pool {
     }
 
     fn ended(self: &Arc<Self>, replica: ReplicaId, ended: Ended, lost: &[u64]) {
-        let mut state = self.lock();
+        let mut guard = self.lock();
+        let state = &mut *guard;
         if let Some(slot) = state.replicas.get(&replica) {
             state.free.remove(&slot.key());
         }
         let stopped = || ErrorBody::new(ErrorCode::ContainerCrashed, "the container was stopped");
         match &ended {
-            Ended::Stopped => self.lose(&mut state, replica, lost, &stopped(), Blame::Machine),
-            Ended::Crashed { error, blame } => self.lose(&mut state, replica, lost, error, *blame),
+            Ended::Stopped => self.lose(state, replica, lost, &stopped(), Blame::Machine),
+            Ended::Crashed { error, blame } => self.lose(state, replica, lost, error, *blame),
             Ended::Raised(raised) => {
-                self.failed_start(&mut state);
-                self.refuse_waiting(&mut state, &End::Raised(raised.clone()));
+                self.failed_start(state);
+                self.refuse_waiting(state, &End::Raised(raised.clone()));
             }
             Ended::NotStarted { error, blame } => {
-                self.failed_start(&mut state);
+                self.failed_start(state);
                 if *blame == Blame::Call || state.starts.failures >= MAX_SPOILED_STARTS {
-                    self.refuse_waiting(&mut state, &End::Failed(error.clone()));
+                    self.refuse_waiting(state, &End::Failed(error.clone()));
                 }
             }
         }
@@ -344,9 +366,9 @@ impl Pool {
             self.meter.replica_ended(self, slot);
             self.engine.room.release(self, &slot.placed);
         }
-        self.advance(&mut state);
+        self.advance(state);
         self.size.send_replace(state.replicas.len());
-        drop(state);
+        drop(guard);
         self.wake.notify_one();
     }
 

@@ -54,7 +54,8 @@ pub async fn functions(
     let app = server.engine.app(id).ok_or_else(|| not_found(format_args!("running app {text}")))?;
     let named = app.named();
     let pools = app.pools();
-    let records = pools.iter().filter(|pool| named.get(&pool.spec.name) == Some(&pool.id)).map(|pool| pool.record());
+    let records =
+        pools.iter().filter(|pool| named.get(&pool.spec.name) == Some(&pool.id)).map(|pool| pool.record());
     Ok(Json(records.collect()))
 }
 
@@ -88,7 +89,11 @@ pub async fn events(
     let id: AppId = id(&text)?;
     let Follow { skip } = query(&uri)?;
     let app = server.engine.app(id).ok_or_else(|| not_found(format_args!("running app {text}")))?;
-    let reader = server.engine.logs.read(id, LogStart::Line(skip), true).map_err(|error| io_error("read the log", &error))?;
+    let reader = server
+        .engine
+        .logs
+        .read(id, LogStart::Line(skip), true)
+        .map_err(|error| io_error("read the log", &error))?;
     let reader = reader.ok_or_else(|| not_found(format_args!("log of app {text}")))?;
     Ok(follow(reader, app.lease()))
 }

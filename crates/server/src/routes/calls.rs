@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use super::payloads;
 use super::{id, json as read_json, query};
 use crate::answer::{Failure, not_found, store_error};
+use crate::engine::Engine;
 use crate::engine::durable::end_of;
 use crate::engine::live::Finished;
-use crate::engine::Engine;
 use crate::server::Server;
 
 const DEFAULT_LISTED: u32 = 50;
@@ -69,7 +69,11 @@ pub async fn list(State(server): State<Arc<Server>>, uri: Uri) -> Result<Json<Ve
 }
 
 /// What the store has, page by page until enough fit.
-async fn stored(engine: &Engine, wanted: &CallFilter, name: Option<&str>) -> Result<Vec<CallRecord>, Failure> {
+async fn stored(
+    engine: &Engine,
+    wanted: &CallFilter,
+    name: Option<&str>,
+) -> Result<Vec<CallRecord>, Failure> {
     let (mut found, mut before) = (Vec::new(), wanted.before);
     for _ in 0..MAX_PAGES {
         let limit = if name.is_some() { MAX_LISTED } else { wanted.limit };
@@ -87,7 +91,12 @@ async fn stored(engine: &Engine, wanted: &CallFilter, name: Option<&str>) -> Res
 }
 
 /// What is in memory is newer than what is on disk.
-fn merge(engine: &Engine, stored: Vec<CallRecord>, wanted: &CallFilter, name: Option<&str>) -> Vec<CallRecord> {
+fn merge(
+    engine: &Engine,
+    stored: Vec<CallRecord>,
+    wanted: &CallFilter,
+    name: Option<&str>,
+) -> Vec<CallRecord> {
     let mut live: HashMap<CallId, CallRecord> = engine
         .pools()
         .iter()
@@ -121,7 +130,8 @@ pub struct Wait {
 fn deadline(wait_s: Option<f64>) -> Result<Instant, Failure> {
     let seconds = wait_s.unwrap_or(0.0);
     if !(0.0..=86_400.0).contains(&seconds) {
-        let error = ErrorBody::new(ErrorCode::BadRequest, format!("wait_s must be from 0 to 55, not {seconds}"));
+        let error =
+            ErrorBody::new(ErrorCode::BadRequest, format!("wait_s must be from 0 to 55, not {seconds}"));
         return Err(error.into());
     }
     Ok(Instant::now() + Duration::from_secs_f64(seconds).min(MAX_WAIT))
@@ -192,7 +202,10 @@ fn no_result(record: &CallRecord) -> ErrorBody {
     }
     match record.state.as_str() {
         "canceled" => ErrorBody::new(ErrorCode::CallCanceled, "the call was canceled"),
-        _ => ErrorBody::new(ErrorCode::ResultExpired, format!("the result of call {} is kept no longer", record.id)),
+        _ => ErrorBody::new(
+            ErrorCode::ResultExpired,
+            format!("the result of call {} is kept no longer", record.id),
+        ),
     }
 }
 
@@ -269,7 +282,9 @@ pub async fn events(
                     Ok(event) if wanted(&event) => Event::default().event("call").json_data(&event).ok(),
                     Ok(_) => None,
                     // A slow reader is told that it has missed some.
-                    Err(RecvError::Lagged(count)) => Some(Event::default().event("missed").data(count.to_string())),
+                    Err(RecvError::Lagged(count)) => {
+                        Some(Event::default().event("missed").data(count.to_string()))
+                    }
                     Err(RecvError::Closed) => return None,
                 };
                 if let Some(event) = event {

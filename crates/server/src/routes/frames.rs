@@ -8,7 +8,7 @@ use clunk_agent::Payload;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use futures_util::StreamExt;
 
-use super::payloads::{MAX_PAYLOAD, cut_short, too_large, Spool};
+use super::payloads::{MAX_PAYLOAD, Spool, cut_short, too_large};
 use crate::engine::durable::fits_in_memory;
 
 const HEADER_LEN: usize = 16;

@@ -22,10 +22,10 @@ use super::frames::Frames;
 use super::payloads::{self, read_arguments};
 use super::{id, json as read_json};
 use crate::answer::{Failure, not_found};
+use crate::engine::Pool;
 use crate::engine::durable::{self, Batch, Spawn};
 use crate::engine::live::{End, Finished, Input, Request, Sink, Streamed};
 use crate::engine::outbox::{self, Outbox, Part};
-use crate::engine::Pool;
 use crate::memory;
 use crate::server::Server;
 
@@ -88,7 +88,9 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failu
 fn number(headers: &HeaderMap, name: &str, low: i64, high: i64) -> Result<Option<i64>, Failure> {
     let Some(text) = text(headers, name)? else { return Ok(None) };
     let fits = text.trim().parse().ok().filter(|number| (low..=high).contains(number));
-    Ok(Some(fits.ok_or_else(|| bad(format!("header {name} must be a whole number from {low} to {high}, not `{text}`")))?))
+    Ok(Some(fits.ok_or_else(|| {
+        bad(format!("header {name} must be a whole number from {low} to {high}, not `{text}`"))
+    })?))
 }
 
 fn is_json(headers: &HeaderMap) -> Result<bool, Failure> {
@@ -194,7 +196,9 @@ pub async fn stream(
         }
         let (kind, payload) = match taken.recv().await {
             Some(Streamed::Value(value)) => (outbox::VALUE, value),
-            Some(Streamed::End(Finished { end: End::Value(_), .. })) => (outbox::DONE, Payload::from(&b""[..])),
+            Some(Streamed::End(Finished { end: End::Value(_), .. })) => {
+                (outbox::DONE, Payload::from(&b""[..]))
+            }
             Some(Streamed::End(finished)) => outbox::content(finished.end),
             None => outbox::content(forgotten()),
         };
@@ -247,9 +251,8 @@ impl Drop for Mapping {
         self.reading.abort();
         self.outbox.close();
         let ours = &self.outbox;
-        self.pool.cancel_all(
-            |live| matches!(&live.sink, Sink::Map { outbox, .. } if Arc::ptr_eq(outbox, ours)),
-        );
+        self.pool
+            .cancel_all(|live| matches!(&live.sink, Sink::Map { outbox, .. } if Arc::ptr_eq(outbox, ours)));
     }
 }
 
@@ -293,7 +296,8 @@ async fn read_inputs(pool: Arc<Pool>, head: Head, mut frames: Frames, outbox: Ar
         let mut request = head.request(payload);
         // A full queue makes the client wait, it refuses nothing.
         while let Err(error) = {
-            let again = Request { input: clone_input(&request.input), method: request.method.clone(), ..request };
+            let again =
+                Request { input: clone_input(&request.input), method: request.method.clone(), ..request };
             pool.admit(again, Sink::Map { outbox: outbox.clone(), index })
         } {
             if error.code != ErrorCode::QueueFull {
@@ -338,13 +342,15 @@ pub async fn spawn(
     let used = server.engine.payload_use.clone().read_owned().await;
     let inputs = read_spawned(&server, body).await?;
     let (json, method) = (head.json, head.method);
-    let asked = Spawn { json, method, priority: head.priority, expires_ms: head.expires_ms, inputs, key, batch };
+    let asked =
+        Spawn { json, method, priority: head.priority, expires_ms: head.expires_ms, inputs, key, batch };
     // The request may be given up; what has begun to be written is finished.
     let accepted = tokio::spawn(async move {
         let _used = used;
         durable::spawn(&pool, asked).await
     });
-    let accepted = accepted.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))??;
+    let accepted =
+        accepted.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))??;
     Ok((StatusCode::ACCEPTED, Json(accepted)).into_response())
 }
 
@@ -355,8 +361,11 @@ async fn read_spawned(server: &Server, body: Body) -> Result<Vec<clunk_store::St
         bytes += payload.len();
         // One input may be larger: it has a request for itself.
         if inputs.len() == MAX_SPAWNED || (bytes > MAX_SPAWNED_BYTES && !inputs.is_empty()) {
-            let text = format!("one request spawns at most {MAX_SPAWNED} calls of {} MiB", MAX_SPAWNED_BYTES >> 20);
-            return Err(ErrorBody::new(ErrorCode::PayloadTooLarge, text).hint("send several requests").into());
+            let text =
+                format!("one request spawns at most {MAX_SPAWNED} calls of {} MiB", MAX_SPAWNED_BYTES >> 20);
+            return Err(ErrorBody::new(ErrorCode::PayloadTooLarge, text)
+                .hint("send several requests")
+                .into());
         }
         inputs.push(durable::keep(&server.engine, payload).await?);
     }
@@ -393,7 +402,9 @@ pub async fn scaling(
     let asked: Scaling = read_json(body).await?;
     let (low, high) = (asked.min_containers.unwrap_or(0), asked.max_containers.unwrap_or(u32::MAX));
     if high == 0 || low > high {
-        return Err(bad(format!("max_containers ({high}) must be at least 1 and min_containers ({low})")).into());
+        return Err(
+            bad(format!("max_containers ({high}) must be at least 1 and min_containers ({low})")).into()
+        );
     }
     pool.set_scaling(asked);
     Ok(Json(pool.record()))

@@ -37,8 +37,8 @@ pub async fn read(State(server): State<Arc<Server>>, uri: Uri) -> Result<Respons
         (None, Some(call), _) => server.engine.call(call).await?.app,
         (None, None, Some(replica)) => app_of(&server, replica)?,
         (None, None, None) => {
-            let error =
-                ErrorBody::new(ErrorCode::BadRequest, "which log?").hint("give app=app-…, call=call-… or replica=rep-…");
+            let error = ErrorBody::new(ErrorCode::BadRequest, "which log?")
+                .hint("give app=app-…, call=call-… or replica=rep-…");
             return Err(error.into());
         }
     };

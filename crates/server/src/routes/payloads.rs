@@ -29,7 +29,11 @@ const MAX_READ_AHEAD: usize = 4;
 /// Pieces of a large body between the network and the file.
 const MAX_PIECES: usize = 16;
 
-pub async fn read_arguments(temporary: &FilePath, headers: &HeaderMap, body: Body) -> Result<Payload, Failure> {
+pub async fn read_arguments(
+    temporary: &FilePath,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Payload, Failure> {
     let length =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > MAX_PAYLOAD) {
@@ -89,7 +93,8 @@ impl Spool {
 
     pub async fn finish(self) -> Result<Payload, Failure> {
         drop(self.pieces);
-        let written = self.writing.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
+        let written =
+            self.writing.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
         let (file, len) = written.map_err(|error| io_error("keep the arguments", &error))?;
         Ok(Payload::File { file: Arc::new(file), len })
     }

@@ -47,7 +47,11 @@ pub async fn exec(replica: Arc<Replica>, request: Request) -> Result<Response, F
     };
     let spec = ExecSpec {
         argv: if shell.command.is_empty() { default_shell() } else { shell.command },
-        env: vec![("TERM".into(), term(shell.term)), ("HOME".into(), "/root".into()), ("PATH".into(), PATH.into())],
+        env: vec![
+            ("TERM".into(), term(shell.term)),
+            ("HOME".into(), "/root".into()),
+            ("PATH".into(), PATH.into()),
+        ],
         workdir: "/".into(),
         stdio: Stdio::Terminal { rows: shell.rows, columns: shell.columns },
     };

@@ -29,7 +29,7 @@ pub async fn status(State(server): State<Arc<Server>>) -> Json<Status> {
         apps_running: counts.apps,
         replicas: counts.replicas,
         calls_running: counts.running,
-        calls_queued: counts.queued,
+        calls_queued: counts.queued as usize,
         calls_ended: counts.ended,
         images: server.engine.images.list().len(),
     })

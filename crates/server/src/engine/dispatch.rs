@@ -1,0 +1,174 @@
+//! From the queue to a replica, and what a replica answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clunk_agent::replica::now_ms;
+use clunk_agent::{CallEnd, Dispatch};
+use clunk_core::call::{Blame, Event};
+use clunk_core::id::{CallId, ReplicaId};
+
+use super::durable;
+use super::live::{End, Live};
+use super::pool::{MAX_WAITING, Phase, Pool, Running, Slot, State};
+
+impl Pool {
+    /// Gives waiting calls to free replicas.
+    pub(super) fn dispatch(self: &Arc<Self>, state: &mut State) {
+        if state.closed.is_some() {
+            return;
+        }
+        while !state.free.is_empty() && !self.engine.store.behind() {
+            let before = state.queue.attached();
+            let taken = self.take(state);
+            if taken.is_empty() {
+                return;
+            }
+            let Some(key) = state.free.pop_first() else { return };
+            self.send(state, key.2, taken);
+            if before >= MAX_WAITING && state.queue.attached() < MAX_WAITING {
+                self.room.notify_waiters();
+            }
+        }
+    }
+
+    /// The next calls that go to one replica together: one, or a batch that is full or has waited long enough.
+    fn take(&self, state: &mut State) -> Vec<CallId> {
+        let Some((place, first)) = state.queue.first() else { return Vec::new() };
+        let Some(batching) = self.spec.policy.batching else {
+            state.queue.remove(place);
+            return vec![first];
+        };
+        let json = state.calls.get(&first).is_some_and(|live| live.request.json);
+        let alike = |id: &CallId| state.calls.get(id).is_some_and(|live| live.request.json == json);
+        let most = batching.max_batch_size as usize;
+        let taken: Vec<_> = state.queue.iter().take(most).take_while(|(_, id)| alike(id)).collect();
+        let waited = state.calls.get(&first).map_or(Duration::MAX, |live| live.queued_at.elapsed());
+        if taken.len() < most && waited < Duration::from_millis(batching.wait_ms) {
+            self.wake.notify_one();
+            return Vec::new();
+        }
+        for (place, _) in &taken {
+            state.queue.remove(*place);
+        }
+        taken.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// Sends calls to a replica as one group.
+    fn send(self: &Arc<Self>, state: &mut State, replica: ReplicaId, calls: Vec<CallId>) {
+        let now = Instant::now();
+        state.stamp += 1;
+        let stamp = state.stamp;
+        let Some(slot) = state.replicas.get_mut(&replica) else { return };
+        let group = slot.next_number;
+        let mut dispatches = Vec::with_capacity(calls.len());
+        for id in &calls {
+            let Some(live) = state.calls.get_mut(id) else { continue };
+            let number = slot.next_number;
+            slot.next_number += 1;
+            if let Ok((next, _)) = live.state.apply(&self.spec.policy.retries, Event::Dispatch) {
+                live.state = next;
+            }
+            live.started_ms = Some(now_ms());
+            live.at = Some((replica, number));
+            let attempt = live.state.attempts();
+            slot.running.insert(number, Running { call: *id, attempt, since: now, group });
+            self.engine.changed(self, live);
+            match durable::payload(&self.engine, &live.request.input) {
+                Ok(payload) => dispatches.push(Dispatch {
+                    number,
+                    id: *id,
+                    control: control(live),
+                    payload,
+                    logged: live.logged.clone(),
+                }),
+                Err(error) => {
+                    slot.running.remove(&number);
+                    live.at = None;
+                    let event = Event::Lose { attempt, code: error.code, blame: Blame::Call };
+                    self.conclude(state, *id, event, Some(End::Failed(error)));
+                    return self.refree(state, replica);
+                }
+            }
+        }
+        slot.groups.insert(group, dispatches.len() as u32);
+        (slot.stamp, slot.used) = (stamp, now);
+        let target = slot.replica.clone();
+        if !target.send(&dispatches, self.spec.policy.batching.is_some()) {
+            // It has ended; its owner is about to hear of it, and moves what runs there.
+            tracing::debug!(%replica, "a replica had ended before its call came");
+            slot.phase = Phase::Ending;
+            return;
+        }
+        self.refree(state, replica);
+    }
+
+    /// Puts a replica where the next call finds it, if it has a place.
+    pub(super) fn refree(&self, state: &mut State, replica: ReplicaId) {
+        let single_use = self.spec.policy.single_use;
+        let Some(slot) = state.replicas.get_mut(&replica) else { return };
+        if slot.phase != Phase::Ready || slot.groups.len() as u32 >= self.spec.slots() {
+            return;
+        }
+        if single_use && slot.next_number > 1 {
+            if slot.running.is_empty() {
+                slot.phase = Phase::Ending;
+                slot.replica.stop();
+            }
+            return;
+        }
+        let key = slot.key();
+        state.free.insert(key);
+    }
+
+    /// A replica has answered.
+    pub(super) fn answered(self: &Arc<Self>, replica: ReplicaId, number: u64, end: CallEnd, cpu_us: u64) {
+        let mut state = self.lock();
+        let Some(running) = self.freed(&mut state, replica, number) else { return };
+        state.observe(running.since.elapsed());
+        let attempt = running.attempt;
+        if let Some(live) = state.calls.get_mut(&running.call) {
+            live.cpu_us += cpu_us;
+        }
+        let (event, end) = match end {
+            CallEnd::Returned(payload) => (Event::Return { attempt }, End::Value(payload)),
+            CallEnd::Raised(raised) => (Event::Raise { attempt }, End::Raised(raised)),
+        };
+        self.conclude(&mut state, running.call, event, Some(end));
+        self.refree(&mut state, replica);
+        self.advance(&mut state);
+        if state.replicas.get(&replica).is_some_and(Slot::is_idle) && state.planned.is_none() {
+            // Its scale-down window begins.
+            self.wake.notify_one();
+        }
+    }
+
+    /// Takes a number off a replica.
+    pub(super) fn freed(&self, state: &mut State, replica: ReplicaId, number: u64) -> Option<Running> {
+        let slot = state.replicas.get_mut(&replica)?;
+        let running = slot.running.remove(&number)?;
+        state.free.remove(&slot.key());
+        let left = slot.groups.get_mut(&running.group)?;
+        *left -= 1;
+        if *left == 0 {
+            slot.groups.remove(&running.group);
+        }
+        slot.used = Instant::now();
+        Some(running)
+    }
+}
+
+/// Control text of a CALL frame.
+fn control(live: &Live) -> String {
+    let mut text = format!("id={}\n", live.request.id);
+    if live.request.json {
+        text.push_str("format=json\n");
+    }
+    if !live.request.method.is_empty() {
+        text.push_str(&clunk_agent::frame::control([("method", live.request.method.as_ref())]));
+    }
+    if live.is_stream() {
+        text.push_str("stream=1\n");
+    }
+    text
+}
