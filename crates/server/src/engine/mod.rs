@@ -21,7 +21,7 @@ use clunk_store::{NewApp, Store};
 
 pub use app::{App, Haste, Lease};
 pub use capacity::Capacity;
-pub use pool::{Finished, Pool};
+pub use pool::{CallEnd, Finished, Pool};
 
 /// What the engine works with.
 pub struct Engine {

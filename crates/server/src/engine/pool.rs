@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use clunk_agent::{AppLog, CallEnd, Ended, Payload, Raised, Replica, ReplicaOwner, ReplicaSpec};
+use clunk_agent::{
+    AppLog, Blame, DialPlace, Dispatch, Ended, Payload, Raised, Replica, ReplicaOwner, ReplicaSpec,
+};
 use clunk_core::api::ContainerRecord;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
@@ -38,6 +40,19 @@ pub struct Pool {
     state: Mutex<State>,
     /// Number of replicas, for whoever waits until there are none.
     size: watch::Sender<usize>,
+    /// Who waits for the calls that replicas have.
+    answers: Mutex<HashMap<(ReplicaId, u64), oneshot::Sender<CallEnd>>>,
+    last_call: AtomicU64,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub enum CallEnd {
+    Returned(Payload),
+    Raised(Raised),
+    Failed(ErrorBody),
+    /// The replica had ended before; the call never reached it.
+    Refused,
 }
 
 #[derive(Default)]
@@ -97,7 +112,9 @@ impl Pool {
         engine: Arc<Engine>,
     ) -> Arc<Self> {
         let (state, size) = (Mutex::default(), watch::Sender::new(0));
-        Arc::new(Self { id, spec, template, app: app.id, log: app.log.clone(), engine, state, size })
+        let (answers, last_call) = (Mutex::default(), AtomicU64::new(0));
+        let (app, log) = (app.id, app.log.clone());
+        Arc::new(Self { id, spec, template, app, log, engine, state, size, answers, last_call })
     }
 
     /// Runs one call to its end. Dropping the future cancels the call.
@@ -206,6 +223,8 @@ impl Pool {
             start: self.template.start(self, self.app, id),
             startup_timeout: startup,
             log: self.log.clone(),
+            concurrency: 1,
+            workers: 0,
         };
         let owner = Arc::new(Owner(self.clone()));
         let replica = Replica::start(spec, self.engine.runtime.clone(), owner);
@@ -351,13 +370,47 @@ async fn reap(pool: Arc<Pool>) {
 
 struct Owner(Arc<Pool>);
 
+impl Owner {
+    fn end(&self, replica: ReplicaId, number: u64, end: CallEnd) {
+        let answer = self.0.answers.lock().expect("no panic while locked").remove(&(replica, number));
+        if let Some(answer) = answer {
+            let _ = answer.send(end);
+        }
+    }
+}
+
 impl ReplicaOwner for Owner {
-    fn ready(&self, replica: ReplicaId) {
+    fn answered(&self, replica: ReplicaId, number: u64, end: clunk_agent::CallEnd, _cpu_us: u64) {
+        let end = match end {
+            clunk_agent::CallEnd::Returned(payload) => CallEnd::Returned(payload),
+            clunk_agent::CallEnd::Raised(raised) => CallEnd::Raised(raised),
+        };
+        self.end(replica, number, end);
+    }
+
+    fn yielded(&self, _replica: ReplicaId, _number: u64, _value: Payload) {}
+
+    fn lost(&self, replica: ReplicaId, numbers: Vec<u64>, error: ErrorBody, _blame: Blame) {
+        for number in numbers {
+            self.end(replica, number, CallEnd::Failed(error.clone()));
+        }
+    }
+
+    fn connected(&self, _replica: ReplicaId, _socket: std::os::unix::net::UnixStream, _place: DialPlace) {}
+
+    fn ready(&self, replica: ReplicaId, _cold_start: Duration) {
         self.0.offer(replica);
         self.0.scale();
     }
 
-    fn ended(&self, replica: ReplicaId, ended: Ended) {
+    fn ended(&self, replica: ReplicaId, ended: Ended, lost: Vec<u64>) {
+        let error = match &ended {
+            Ended::NotStarted { error, .. } | Ended::Crashed { error, .. } => error.clone(),
+            Ended::Stopped | Ended::Raised(_) => {
+                ErrorBody::new(ErrorCode::CallCanceled, "the container was stopped")
+            }
+        };
+        self.lost(replica, lost, error, Blame::Machine);
         let pool = &self.0;
         let refused = {
             let mut state = pool.state.lock().expect("no panic while locked");
@@ -365,8 +418,8 @@ impl ReplicaOwner for Owner {
             state.idle.retain(|idle| *idle != replica);
             let refusal = match ended {
                 Ended::Raised(raised) => Some(Refusal::Raised(raised)),
-                Ended::NotStarted(error) => Some(Refusal::Error(error)),
-                Ended::Stopped | Ended::Crashed(_) => None,
+                Ended::NotStarted { error, .. } => Some(Refusal::Error(error)),
+                Ended::Stopped | Ended::Crashed { .. } => None,
             };
             refusal.map(|refusal| (refusal, std::mem::take(&mut state.waiting)))
         };
@@ -392,7 +445,16 @@ impl Lease {
         logged: Arc<AtomicU64>,
     ) -> CallEnd {
         self.running = true;
-        let end = self.replica.call(id, control, arguments, logged).await;
+        let number = self.pool.last_call.fetch_add(1, Ordering::Relaxed) + 1;
+        let (answer, end) = oneshot::channel();
+        let answers = || self.pool.answers.lock().expect("no panic while locked");
+        answers().insert((self.replica.id, number), answer);
+        let dispatch = Dispatch { number, id, control: control.into(), payload: arguments.clone(), logged };
+        let sent = self.replica.send(&[dispatch], false);
+        if !sent {
+            answers().remove(&(self.replica.id, number));
+        }
+        let end = end.await.unwrap_or(CallEnd::Refused);
         // After a failure it is ending, and its pool hears of that from its owner.
         self.running = false;
         self.armed = !matches!(end, CallEnd::Failed(_) | CallEnd::Refused);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use clunk_agent::CallEnd;
 use clunk_agent::replica::now_ms;
 use clunk_core::api::CallRecord;
 use clunk_core::call::{CallState, Event};
 use clunk_core::error::ErrorCode;
 use clunk_core::id::CallId;
 
+use super::pool::CallEnd;
 use super::{Engine, Pool};
 
 /// A call's record; dropped unfinished the call is canceled.

@@ -10,7 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clunk_agent::frame::INLINE_MAX;
-use clunk_agent::{CallEnd, Payload, Raised};
+use clunk_agent::{Payload, Raised};
 use clunk_core::api::{CALL_HEADER, JSON_TYPE, LOGS_HEADER, OUTCOME_HEADER, PICKLE_TYPE};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{CallId, FunctionId};
@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 
 use super::id;
 use crate::answer::{Failure, io_error, not_found};
-use crate::engine::Finished;
+use crate::engine::{CallEnd, Finished};
 use crate::memory;
 use crate::server::Server;
 
