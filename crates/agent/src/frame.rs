@@ -10,27 +10,39 @@ pub const INLINE_MAX: u64 = 4 << 20;
 /// Flag bit 0: the payload is in an attached file descriptor.
 const FLAG_FILE: u8 = 1;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
+/// Values of a generator that a runner may send ahead of what was credited.
+pub const WINDOW: i64 = 64;
+
+macro_rules! kinds {
+    ($($name:ident = $byte:literal,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Kind { $($name = $byte,)* }
+
+        impl Kind {
+            fn of(byte: u8) -> Option<Self> {
+                match byte { $($byte => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+// From 65 on they come from the runner.
+kinds! {
     Start = 1,
     Call = 2,
     Cancel = 3,
     Stop = 4,
+    Credit = 5,
+    Batch = 6,
+    Worker = 7,
     Ready = 65,
     Result = 66,
     Exception = 67,
     Log = 68,
     StartFailed = 69,
-}
-
-impl Kind {
-    fn of(byte: u8) -> Option<Self> {
-        use Kind::*;
-        [Start, Call, Cancel, Stop, Ready, Result, Exception, Log, StartFailed]
-            .into_iter()
-            .find(|kind| *kind as u8 == byte)
-    }
+    Yield = 70,
+    WorkerEnded = 71,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +68,12 @@ pub enum FrameError {
     NoFile,
     #[error("control text is not UTF-8")]
     Text,
+    #[error("file descriptors without a frame they belong to")]
+    StrayFiles,
+    #[error("a frame of kind {0:?} where none may be")]
+    Unexpected(Kind),
+    #[error("more than {WINDOW} values of one generator that nobody asked for")]
+    Window,
 }
 
 impl Header {
@@ -131,6 +149,11 @@ pub fn field(control: &str, name: &str) -> Option<String> {
     Some(text)
 }
 
+/// Reads one field of control text as a number.
+pub fn number(control: &str, name: &str) -> Option<u64> {
+    control.split('\n').find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +183,7 @@ mod tests {
         assert_eq!(field(&text, "message").as_deref(), Some(message));
         assert_eq!(field(&text, "type").as_deref(), Some("ValueError"));
         assert_eq!(field(&text, "mess"), None);
+        assert_eq!(number("format=json\ncpu_us=1500\n", "cpu_us"), Some(1500));
+        assert_eq!(number("cpu_us=-1\n", "cpu_us").or(number("", "cpu_us")), None);
     }
 }

@@ -1,11 +1,14 @@
 //! A container's standard output and error, read as text that is never cut inside a character.
 
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use tokio::io::unix::AsyncFd;
 
-use crate::polled::polled;
+use crate::polled::readable;
 
 /// Bytes read at a time: what a pipe holds.
 const READ_CHUNK: usize = 64 << 10;
@@ -25,77 +28,91 @@ impl Pipes {
     /// Takes over the reading ends of standard output and standard error.
     pub fn new([stdout, stderr]: [OwnedFd; 2]) -> std::io::Result<Self> {
         let pipe = |fd: OwnedFd, stream| {
-            Ok::<_, std::io::Error>(Pipe { fd: polled(fd)?, stream, open: true, rest: Vec::new() })
+            Ok::<_, std::io::Error>(Pipe { fd: readable(fd)?, stream, open: true, rest: Vec::new() })
         };
         Ok(Self([pipe(stdout, "stdout")?, pipe(stderr, "stderr")?]))
     }
 
-    /// The next text of either; waits for ever when both have ended. Cancel-safe.
-    pub async fn next(&mut self) -> (&'static str, Vec<u8>) {
-        let [stdout, stderr] = &mut self.0;
-        tokio::select! {
-            text = stdout.next() => ("stdout", text),
-            text = stderr.next() => ("stderr", text),
+    /// The next text of either; never ready when both have ended.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<(&'static str, Vec<u8>)> {
+        for pipe in &mut self.0 {
+            if let Poll::Ready(text) = pipe.poll_next(cx) {
+                return Poll::Ready((pipe.stream, text));
+            }
         }
+        Poll::Pending
     }
 
-    /// What is there now.
+    /// The next text of either; waits for ever when both have ended. Cancel-safe.
+    pub async fn next(&mut self) -> (&'static str, Vec<u8>) {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// What is there now. One system call when nothing is: this is asked before every answer, and what the async
+    /// runtime knows of a pipe may be older than the answer.
     pub fn try_next(&mut self) -> Option<(&'static str, Vec<u8>)> {
-        self.0.iter_mut().find_map(|pipe| Some((pipe.stream, pipe.read().ok().flatten()?)))
+        let open = self.0.each_ref().map(|pipe| if pipe.open { PollFlags::IN } else { PollFlags::empty() });
+        if open.iter().all(PollFlags::is_empty) {
+            return None;
+        }
+        let [stdout, stderr] = &self.0;
+        let mut polled =
+            [PollFd::new(stdout.fd.get_ref(), open[0]), PollFd::new(stderr.fd.get_ref(), open[1])];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if !rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|found| found > 0) {
+            return None;
+        }
+        self.0.iter_mut().find_map(|pipe| Some((pipe.stream, pipe.read()?)))
     }
 }
 
 impl Pipe {
-    async fn next(&mut self) -> Vec<u8> {
-        loop {
-            if !self.open {
-                std::future::pending::<()>().await;
-            }
-            let Ok(mut ready) = self.fd.readable().await else {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Vec<u8>> {
+        while self.open {
+            let Ok(mut ready) = ready!(self.fd.poll_read_ready(cx)) else {
                 self.open = false;
-                continue;
+                break;
             };
-            ready.retain_ready();
-            drop(ready);
-            match self.read() {
-                Ok(Some(text)) => return text,
+            match read_text(self.fd.get_ref(), &mut self.open, &mut self.rest) {
+                Ok(Some(text)) => return Poll::Ready(text),
                 Ok(None) => {}
-                Err(()) => {
-                    if let Ok(mut ready) = self.fd.readable().await {
-                        ready.clear_ready();
-                    }
-                }
+                Err(()) => ready.clear_ready(),
             }
         }
+        Poll::Pending
     }
 
-    /// Text; None when only part of a character or the end came; an error when nothing is there yet.
-    fn read(&mut self) -> Result<Option<Vec<u8>>, ()> {
-        if !self.open {
-            return Err(());
+    fn read(&mut self) -> Option<Vec<u8>> {
+        read_text(self.fd.get_ref(), &mut self.open, &mut self.rest).ok().flatten()
+    }
+}
+
+/// Text; None when only part of a character or the end came; an error when nothing is there yet.
+fn read_text(fd: &OwnedFd, open: &mut bool, rest: &mut Vec<u8>) -> Result<Option<Vec<u8>>, ()> {
+    if !*open {
+        return Err(());
+    }
+    let mut bytes = std::mem::take(rest);
+    let start = bytes.len();
+    bytes.resize(start + READ_CHUNK, 0);
+    match rustix::io::read(fd, &mut bytes[start..]) {
+        Ok(0) => {
+            *open = false;
+            bytes.truncate(start);
+            Ok((!bytes.is_empty()).then_some(bytes))
         }
-        let mut bytes = std::mem::take(&mut self.rest);
-        let start = bytes.len();
-        bytes.resize(start + READ_CHUNK, 0);
-        match rustix::io::read(self.fd.get_ref(), &mut bytes[start..]) {
-            Ok(0) => {
-                self.open = false;
-                bytes.truncate(start);
-                Ok((!bytes.is_empty()).then_some(bytes))
+        Ok(count) => {
+            bytes.truncate(start + count);
+            *rest = bytes.split_off(bytes.len() - incomplete(&bytes));
+            Ok((!bytes.is_empty()).then_some(bytes))
+        }
+        Err(errno) => {
+            bytes.truncate(start);
+            *rest = bytes;
+            if !matches!(errno, Errno::AGAIN | Errno::INTR) {
+                *open = false;
             }
-            Ok(count) => {
-                bytes.truncate(start + count);
-                self.rest = bytes.split_off(bytes.len() - incomplete(&bytes));
-                Ok((!bytes.is_empty()).then_some(bytes))
-            }
-            Err(errno) => {
-                bytes.truncate(start);
-                self.rest = bytes;
-                if !matches!(errno, Errno::AGAIN | Errno::INTR) {
-                    self.open = false;
-                }
-                Err(())
-            }
+            Err(())
         }
     }
 }

@@ -137,9 +137,12 @@ impl Pool {
         self.conclude(&mut state, running.call, event, Some(end));
         self.refree(&mut state, replica);
         self.advance(&mut state);
-        if state.replicas.get(&replica).is_some_and(Slot::is_idle) && state.planned.is_none() {
-            // Its scale-down window begins.
-            self.wake.notify_one();
+        if state.replicas.get(&replica).is_some_and(Slot::is_idle) {
+            // Its scale-down window begins: the keeper must look when it ends.
+            let ends = Instant::now() + Duration::from_millis(self.bounds(&state).scaledown_window_ms);
+            if state.planned.is_none_or(|planned| planned > ends) {
+                self.wake.notify_one();
+            }
         }
     }
 

@@ -49,7 +49,7 @@ impl Pool {
         self.wake.notify_one();
     }
 
-    fn bounds(&self, state: &State) -> Bounds {
+    pub(super) fn bounds(&self, state: &State) -> Bounds {
         let (policy, changed) = (&self.spec.policy, &state.scaling);
         let window_s = changed.scaledown_window_s.unwrap_or(policy.scaledown_window_s);
         Bounds {

@@ -1,0 +1,383 @@
+//! Which process of a replica has which call, and the calls that wait for a place.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clunk_core::id::CallId;
+use tokio::time::Instant;
+
+use crate::frame::{Kind, WINDOW, control};
+use crate::link::{Link, Outgoing};
+use crate::payload::Payload;
+
+/// One call for a replica.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    /// Chosen by the owner: unique on its replica, and rising.
+    pub number: u64,
+    pub id: CallId,
+    /// Control text of the CALL frame.
+    pub control: String,
+    pub payload: Payload,
+    /// Log events of the call so far.
+    pub logged: Arc<AtomicU64>,
+}
+
+/// A call that a process has.
+struct Running {
+    id: CallId,
+    logged: Arc<AtomicU64>,
+    seat: usize,
+    /// First number of its batch.
+    batch: Option<u64>,
+    canceled: bool,
+    /// Values it yielded ahead of what was credited; below zero when it was credited ahead.
+    ahead: i64,
+}
+
+/// A process that takes calls.
+#[derive(Default)]
+struct Seat {
+    /// While it does.
+    link: Option<Arc<Link>>,
+    /// Places that are taken: calls, and batches.
+    taken: u32,
+}
+
+/// Calls that wait until a process has a place.
+struct Waiting {
+    calls: Vec<Dispatch>,
+    batch: bool,
+}
+
+/// What was asked of the replica's task.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Orders {
+    pub stop: bool,
+    pub kill: bool,
+}
+
+/// The links that frames were queued for.
+#[derive(Default)]
+pub(crate) struct Touched(Option<Arc<Link>>, Vec<Arc<Link>>);
+
+impl Touched {
+    fn add(&mut self, link: &Arc<Link>) {
+        match &self.0 {
+            Some(first) if Arc::ptr_eq(first, link) => {}
+            Some(_) if self.1.iter().any(|other| Arc::ptr_eq(other, link)) => {}
+            Some(_) => self.1.push(link.clone()),
+            None => self.0 = Some(link.clone()),
+        }
+    }
+
+    pub fn flush(self) {
+        self.0.iter().chain(&self.1).for_each(|link| link.flush());
+    }
+}
+
+/// What a cancelled call needs beside its CANCEL frame.
+pub(crate) enum Canceling {
+    /// Nothing: it has been answered, or is canceled already.
+    Done,
+    /// It had no place yet.
+    Waited,
+    Running {
+        link: Arc<Link>,
+        seat: usize,
+    },
+}
+
+pub(crate) struct Table {
+    concurrency: u32,
+    seats: Vec<Seat>,
+    calls: HashMap<u64, Running>,
+    /// Calls of each batch that are not answered, by its first number.
+    batches: HashMap<u64, u32>,
+    waiting: VecDeque<Waiting>,
+    /// Canceled while they waited: the owner has to hear of them.
+    pub dropped: Vec<u64>,
+    /// When canceled calls have to have ended, the earliest first.
+    pub deadlines: VecDeque<(Instant, u64)>,
+    pub orders: Orders,
+    /// No more calls are taken.
+    pub closed: bool,
+}
+
+impl Table {
+    pub fn new(concurrency: u32, seats: usize) -> Self {
+        Self {
+            concurrency: concurrency.max(1),
+            seats: (0..seats).map(|_| Seat::default()).collect(),
+            calls: HashMap::new(),
+            batches: HashMap::new(),
+            waiting: VecDeque::new(),
+            dropped: Vec::new(),
+            deadlines: VecDeque::new(),
+            orders: Orders::default(),
+            closed: false,
+        }
+    }
+
+    /// Takes calls: gives them to processes, or lets them wait.
+    pub fn take_in(&mut self, calls: &[Dispatch], batch: bool, touched: &mut Touched) {
+        match batch {
+            true => self.take_in_together(calls, true, touched),
+            false => calls.chunks(1).for_each(|call| self.take_in_together(call, false, touched)),
+        }
+    }
+
+    fn take_in_together(&mut self, calls: &[Dispatch], batch: bool, touched: &mut Touched) {
+        match self.free_seat() {
+            Some(seat) if self.waiting.is_empty() => self.place(seat, calls, batch, touched),
+            _ => self.waiting.push_back(Waiting { calls: calls.to_vec(), batch }),
+        }
+    }
+
+    /// The process with the fewest calls, of those that have a place.
+    fn free_seat(&self) -> Option<usize> {
+        let free = |seat: &&(usize, &Seat)| seat.1.link.is_some() && seat.1.taken < self.concurrency;
+        let seats = self.seats.iter().enumerate();
+        seats.filter(|seat| free(&seat)).min_by_key(|(_, seat)| seat.taken).map(|(at, _)| at)
+    }
+
+    fn place(&mut self, at: usize, calls: &[Dispatch], batch: bool, touched: &mut Touched) {
+        let (Some(first), Some(link)) = (calls.first(), self.seats[at].link.clone()) else { return };
+        self.seats[at].taken += 1;
+        let batch = batch.then_some(first.number);
+        if let Some(number) = batch {
+            self.batches.insert(number, calls.len() as u32);
+            link.push(Outgoing::bare(
+                Kind::Batch,
+                0,
+                &control([("count", calls.len().to_string().as_str())]),
+            ));
+        }
+        for call in calls {
+            let (id, logged) = (call.id, call.logged.clone());
+            self.calls
+                .insert(call.number, Running { id, logged, seat: at, batch, canceled: false, ahead: 0 });
+            let (control, payload) = (call.control.as_str(), &call.payload);
+            link.push(Outgoing { kind: Kind::Call, call: call.number, control, payload, socket: None });
+        }
+        touched.add(&link);
+    }
+
+    /// Gives waiting calls to processes that have places.
+    pub fn place_waiting(&mut self, touched: &mut Touched) {
+        while !self.waiting.is_empty()
+            && let Some(seat) = self.free_seat()
+            && let Some(next) = self.waiting.pop_front()
+        {
+            self.place(seat, &next.calls, next.batch, touched);
+        }
+    }
+
+    /// A process takes calls from now on.
+    pub fn seat(&mut self, at: usize, link: Arc<Link>) {
+        self.seats[at] = Seat { link: Some(link), taken: 0 };
+    }
+
+    /// A process takes no more calls; the ones it had. Rising.
+    pub fn unseat(&mut self, at: usize) -> Vec<u64> {
+        self.seats[at] = Seat::default();
+        let mut numbers: Vec<u64> =
+            self.calls.iter().filter(|(_, call)| call.seat == at).map(|(number, _)| *number).collect();
+        numbers.sort_unstable();
+        for number in &numbers {
+            self.remove(*number);
+        }
+        numbers
+    }
+
+    /// A process answered a call. False: it had no such call.
+    pub fn answer(&mut self, seat: usize, number: u64) -> bool {
+        let had = self.calls.get(&number).is_some_and(|call| call.seat == seat);
+        if had {
+            self.remove(number);
+        }
+        had
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(call) = self.calls.remove(&number) else { return };
+        let last = match call.batch {
+            None => true,
+            Some(first) => {
+                let left = self.batches.get(&first).map_or(0, |left| left - 1);
+                match left {
+                    0 => self.batches.remove(&first),
+                    left => self.batches.insert(first, left),
+                };
+                left == 0
+            }
+        };
+        if last {
+            let seat = &mut self.seats[call.seat];
+            seat.taken = seat.taken.saturating_sub(1);
+        }
+    }
+
+    /// Marks a call as canceled, with the time by which it has to have ended.
+    pub fn cancel(&mut self, number: u64, deadline: Instant) -> Canceling {
+        if let Some(call) = self.calls.get_mut(&number) {
+            let link = self.seats[call.seat].link.clone();
+            return match (std::mem::replace(&mut call.canceled, true), link) {
+                (false, Some(link)) => {
+                    self.deadlines.push_back((deadline, number));
+                    Canceling::Running { link, seat: call.seat }
+                }
+                _ => Canceling::Done,
+            };
+        }
+        for at in 0..self.waiting.len() {
+            let calls = &mut self.waiting[at].calls;
+            if let Some(found) = calls.iter().position(|call| call.number == number) {
+                calls.remove(found);
+                if calls.is_empty() {
+                    self.waiting.remove(at);
+                }
+                self.dropped.push(number);
+                return Canceling::Waited;
+            }
+        }
+        Canceling::Done
+    }
+
+    /// The process of a canceled call that did not end in time, among those that were due.
+    pub fn overdue(&mut self, now: Instant) -> Option<usize> {
+        while self.deadlines.front().is_some_and(|(due, _)| *due <= now) {
+            let (_, number) = self.deadlines.pop_front()?;
+            if let Some(call) = self.calls.get(&number) {
+                return Some(call.seat);
+            }
+        }
+        None
+    }
+
+    /// The link of the generator that may send more values.
+    pub fn credit(&mut self, number: u64, count: u32) -> Option<Arc<Link>> {
+        let call = self.calls.get_mut(&number)?;
+        call.ahead = call.ahead.saturating_sub(i64::from(count));
+        self.seats[call.seat].link.clone()
+    }
+
+    /// A process yielded a value of a call. None: it has no such call. False: more than it may.
+    pub fn yielded(&mut self, seat: usize, number: u64) -> Option<bool> {
+        let call = self.calls.get_mut(&number).filter(|call| call.seat == seat)?;
+        call.ahead += 1;
+        Some(call.ahead <= WINDOW)
+    }
+
+    /// The call in a frame's header, or the only one that runs when the output does not say. One more event of it is
+    /// about to be logged.
+    pub fn logging_call(&self, number: u64) -> Option<CallId> {
+        let call = match self.calls.get(&number) {
+            None if number == 0 && self.calls.len() == 1 => self.calls.values().next(),
+            found => found,
+        }?;
+        call.logged.fetch_add(1, Ordering::Relaxed);
+        Some(call.id)
+    }
+
+    /// Takes no more calls; the ones that had no place.
+    pub fn close(&mut self) -> Vec<u64> {
+        self.closed = true;
+        let waiting = self.waiting.drain(..).flat_map(|waiting| waiting.calls);
+        waiting.map(|call| call.number).chain(self.dropped.drain(..)).collect()
+    }
+
+    /// Every process is gone; the calls they had. Rising.
+    pub fn clear(&mut self) -> Vec<u64> {
+        let mut numbers: Vec<u64> = (0..self.seats.len()).flat_map(|at| self.unseat(at)).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(number: u64) -> Dispatch {
+        Dispatch {
+            number,
+            id: CallId::fresh(),
+            control: String::new(),
+            payload: Payload::from(&b""[..]),
+            logged: Arc::default(),
+        }
+    }
+
+    fn link() -> Arc<Link> {
+        let (one, _two) = std::os::unix::net::UnixStream::pair().unwrap();
+        Link::new(one.into(), Arc::default()).unwrap().0
+    }
+
+    fn give(table: &mut Table, numbers: &[u64], batch: bool) {
+        let calls: Vec<_> = numbers.iter().map(|number| call(*number)).collect();
+        table.take_in(&calls, batch, &mut Touched::default());
+    }
+
+    #[tokio::test]
+    async fn calls_go_where_the_fewest_are_and_wait_when_all_places_are_taken() {
+        let mut table = Table::new(2, 2);
+        give(&mut table, &[1], false);
+        assert_eq!(table.waiting.len(), 1, "no process is there yet");
+        table.seat(0, link());
+        table.seat(1, link());
+        table.place_waiting(&mut Touched::default());
+        give(&mut table, &[2, 3, 4, 5], false);
+        assert_eq!(table.seats.iter().map(|seat| seat.taken).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!((table.calls.len(), table.waiting.len()), (4, 1));
+        assert!(table.answer(0, 1) && !table.answer(0, 1));
+        give(&mut table, &[6], false);
+        assert_eq!(table.waiting.len(), 2, "the one that waited comes first");
+        table.place_waiting(&mut Touched::default());
+        assert!(table.calls.contains_key(&5) && !table.calls.contains_key(&6));
+        let lost = table.unseat(0);
+        assert_eq!(lost, [3, 5]);
+        assert_eq!((table.close(), table.clear()), (vec![6], vec![2, 4]));
+    }
+
+    #[tokio::test]
+    async fn a_batch_takes_one_place_until_its_last_answer() {
+        let mut table = Table::new(1, 1);
+        table.seat(0, link());
+        give(&mut table, &[1, 2, 3], true);
+        give(&mut table, &[4], false);
+        for number in [1, 2] {
+            assert!(table.answer(0, number));
+            assert_eq!(table.free_seat(), None);
+        }
+        assert!(table.answer(0, 3));
+        assert_eq!((table.free_seat(), table.batches.len()), (Some(0), 0));
+    }
+
+    #[tokio::test]
+    async fn only_calls_that_still_run_are_overdue() {
+        let mut table = Table::new(8, 1);
+        table.seat(0, link());
+        give(&mut table, &[1, 2], false);
+        let now = Instant::now();
+        assert!(matches!(table.cancel(1, now), Canceling::Running { seat: 0, .. }));
+        assert!(matches!(table.cancel(1, now), Canceling::Done));
+        assert!(matches!(table.cancel(9, now), Canceling::Done));
+        assert!(table.answer(0, 1));
+        assert_eq!(table.overdue(now), None);
+        assert!(matches!(table.cancel(2, now), Canceling::Running { .. }));
+        assert_eq!(table.overdue(now), Some(0));
+    }
+
+    #[tokio::test]
+    async fn the_window_counts_what_was_credited() {
+        let mut table = Table::new(1, 1);
+        table.seat(0, link());
+        give(&mut table, &[1], false);
+        assert!((0..WINDOW).all(|_| table.yielded(0, 1) == Some(true)));
+        assert!(table.credit(1, 2).is_some());
+        assert_eq!([0; 3].map(|_| table.yielded(0, 1)), [Some(true), Some(true), Some(false)]);
+        assert_eq!(table.yielded(0, 7), None);
+    }
+}
