@@ -13,6 +13,7 @@ mod serve;
 pub mod server;
 pub mod state;
 
+pub use guard::FromContainer;
 pub use openapi::openapi;
 pub use serve::serve;
 pub use server::{Server, ServerError};

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use clunk_runtime::FakeRuntime;
 use clunk_server::endpoints::{self, Access};
-use clunk_server::{Bound, Server, StateDir, openapi};
+use clunk_server::{Bound, FromContainer, Server, StateDir, openapi};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -59,7 +59,7 @@ async fn every_endpoint_but_health_wants_the_token() {
             let (status, body) = world.ask(request.body(Body::empty()).unwrap()).await;
             match endpoint.access {
                 Access::Public => assert_eq!(status, StatusCode::OK, "{path}"),
-                Access::Owner => {
+                Access::Owner | Access::Container => {
                     assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path}", endpoint.method);
                     assert_eq!(body["error"]["code"], "unauthorized");
                     assert!(!body.to_string().contains(&world.token));
@@ -70,6 +70,24 @@ async fn every_endpoint_but_health_wants_the_token() {
     let public: Vec<_> =
         endpoints::all().iter().filter(|e| e.access == Access::Public).map(|e| e.path).collect();
     assert_eq!(public, ["/api/health"]);
+}
+
+#[tokio::test]
+async fn a_container_sees_its_own_app_and_nothing_else() {
+    let world = world().await;
+    let app = clunk_core::id::AppId::fresh();
+    for endpoint in endpoints::all().iter().filter(|endpoint| endpoint.access != Access::Public) {
+        for foreign in ["fn", "call", "batch", "app", "rep", "im"] {
+            let path = endpoint.path.replace("{id}", &format!("{foreign}-00000000000000000000000000"));
+            let request = Request::builder().method(endpoint.method.clone()).uri(&path);
+            // A token does not help it.
+            let request = request.header("authorization", format!("Bearer {}", world.token));
+            let mut request = request.body(Body::empty()).unwrap();
+            request.extensions_mut().insert(FromContainer(app));
+            let (status, body) = world.ask(request).await;
+            assert_eq!(status, StatusCode::NOT_FOUND, "{} {path}: {body}", endpoint.method);
+        }
+    }
 }
 
 #[tokio::test]
