@@ -67,13 +67,15 @@ mod tests {
         let all = Arc::new(Waiters::default());
         let id = CallId::fresh();
         let (one, two) = (all.join(id), all.join(id));
-        let (first, second) = (one.ended.notified(), two.ended.notified());
-        tokio::pin!(first, second);
-        first.as_mut().enable();
-        second.as_mut().enable();
-        all.wake(id);
-        first.await;
-        second.await;
+        {
+            let (first, second) = (one.ended.notified(), two.ended.notified());
+            tokio::pin!(first, second);
+            first.as_mut().enable();
+            second.as_mut().enable();
+            all.wake(id);
+            first.await;
+            second.await;
+        }
         drop((one, two));
         assert!(all.0.lock().unwrap().is_empty());
     }
