@@ -50,7 +50,7 @@ impl Server {
             store_error(&error).hint(hint)
         })?;
         let recovered =
-            store.recover(clunk_agent::replica::now_ms()).await.map_err(|error| store_error(&error))?;
+            store.recover(&[], clunk_agent::replica::now_ms()).await.map_err(|error| store_error(&error))?;
         if recovered != clunk_store::Recovered::default() {
             tracing::info!(?recovered, "ended what a killed server left running");
         }

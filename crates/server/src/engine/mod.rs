@@ -85,7 +85,8 @@ impl Engine {
             prepared.push((FunctionId::fresh(), spec, template));
         }
         let functions = prepared.iter().map(|(id, spec, _)| (*id, spec.clone())).collect();
-        let record = NewApp { id, name: name.clone(), created_ms, functions };
+        let workspace = clunk_core::api::default_workspace();
+        let record = NewApp { id, name: name.clone(), workspace, detached: false, created_ms, functions };
         self.store.create_app(record).await.map_err(|error| crate::answer::store_error(&error))?;
         let log =
             self.logs.start(id).map_err(|error| crate::answer::io_error("open the app's log", &error))?;

@@ -9,6 +9,7 @@ use clunk_core::api::CallRecord;
 use clunk_core::call::{CallState, Event};
 use clunk_core::error::ErrorCode;
 use clunk_core::id::CallId;
+use clunk_store::Change;
 
 use super::{Engine, Pool};
 
@@ -106,7 +107,7 @@ impl Record {
         self.call.error = error;
         self.call.ended_ms = Some(now_ms());
         self.engine.count_ended();
-        self.engine.store.record_call(self.call.clone());
+        self.engine.store.record(Change::Ended { record: self.call.clone(), result: None, done: None });
     }
 }
 

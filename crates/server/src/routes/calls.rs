@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::Uri;
 use clunk_core::api::CallRecord;
 use clunk_core::id::{AppId, CallId};
+use clunk_store::CallFilter;
 use serde::Deserialize;
 
 use super::{id, query};
@@ -28,7 +29,7 @@ pub async fn list(State(server): State<Arc<Server>>, uri: Uri) -> Result<Json<Ve
     let app = filter.app.as_deref().map(id::<AppId>).transpose()?;
     let limit = filter.limit.unwrap_or(DEFAULT_LISTED).min(MAX_LISTED);
     server.engine.store.flush().await?;
-    Ok(Json(server.engine.store.calls(app, limit).await?))
+    Ok(Json(server.engine.store.calls(CallFilter { app, limit, ..CallFilter::default() }).await?))
 }
 
 pub async fn show(
