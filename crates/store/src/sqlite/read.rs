@@ -205,6 +205,10 @@ pub fn listing_text(of_function: bool, of_batch: bool, state: Option<i64>) -> St
     }
     if let Some(state) = state {
         condition.push_str(&format!(" AND c.state = {state}"));
+        if state > rows::SUCCEEDED {
+            // The index's own words: SQLite does not conclude them.
+            condition.push_str(" AND c.state > 2");
+        }
     }
     if state == Some(rows::QUEUED) {
         let queue = if of_function { "WHERE function = ?4" } else { "" };
