@@ -73,6 +73,7 @@ pub fn store_error(error: &StoreError) -> ErrorBody {
         return disk_full();
     }
     match error {
+        StoreError::Shared(error) => store_error(error),
         StoreError::Corrupt { .. } | StoreError::Newer { .. } => {
             ErrorBody::new(ErrorCode::CorruptState, error.to_string())
         }

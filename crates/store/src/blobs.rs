@@ -4,12 +4,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use clunk_core::Digest;
 use clunk_core::digest::Hasher;
 
 use crate::store::StoreError;
+
+/// Bytes copied at a time.
+const COPY_CHUNK: usize = 1 << 20;
 
 #[derive(Debug, Clone)]
 pub struct Blobs {
@@ -87,10 +91,59 @@ impl Blobs {
         Ok(digest)
     }
 
+    /// Stores the first `len` bytes of an open file and returns their digest; they are on disk when this returns.
+    pub fn put_file(&self, file: &File, len: u64) -> Result<Digest, StoreError> {
+        let mut chunk = vec![0; COPY_CHUNK];
+        let mut hasher = Hasher::default();
+        read_whole(file, len, &mut chunk, |part| {
+            hasher.update(part);
+            Ok(())
+        })?;
+        let digest = hasher.finish();
+        if !self.contains(digest) {
+            let mut batch = self.batch();
+            let mut writer = batch.begin(digest)?;
+            read_whole(file, len, &mut chunk, |part| writer.write(part))?;
+            batch.finish(writer)?;
+            batch.commit()?;
+        }
+        Ok(digest)
+    }
+
+    /// Removes a blob, if it is here.
+    pub fn remove(&self, digest: Digest) -> Result<(), StoreError> {
+        let path = self.place(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Starts storing several blobs with one sync.
     pub fn batch(&self) -> Batch<'_> {
         Batch { blobs: self, written: Vec::new() }
     }
+}
+
+/// Gives the first `len` bytes of a file, part by part; a shorter file is an error.
+fn read_whole(
+    file: &File,
+    len: u64,
+    chunk: &mut [u8],
+    mut take: impl FnMut(&[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let failed = |error| file_error("read", Path::new("a payload"))(error);
+    let mut offset = 0;
+    while offset < len {
+        let most = chunk.len().min((len - offset) as usize);
+        let count = file.read_at(&mut chunk[..most], offset).map_err(failed)?;
+        if count == 0 {
+            return Err(failed(io::ErrorKind::UnexpectedEof.into()));
+        }
+        take(&chunk[..count])?;
+        offset += count as u64;
+    }
+    Ok(())
 }
 
 /// Blobs that are written and not yet in their places; dropped without [`Batch::commit`] they are forgotten.

@@ -1,18 +1,63 @@
 //! The store's contract on SQLite, and what is particular to a file.
 
+use std::sync::Arc;
+
 use clunk_store::{SqliteStore, StoreError, contract};
 
 async fn open(folder: &tempfile::TempDir) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(&folder.path().join("clunk.db")).await
 }
 
+/// Each part of the contract on a store of its own.
+macro_rules! contract_holds {
+    ($($name:ident,)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let folder = tempfile::tempdir().unwrap();
+            let store: contract::Shared = Arc::new(open(&folder).await.unwrap());
+            contract::$name(&store).await;
+        }
+    )*};
+}
+
+contract_holds! {
+    apps_are_kept,
+    running_apps_are_found,
+    functions_are_found,
+    functions_need_their_app,
+    usage_is_summed,
+    accepted_calls_wait,
+    queues_keep_the_order_of_arrival,
+    depths_are_counted,
+    submissions_are_all_or_nothing,
+    keys_make_repeats_harmless,
+    batches_are_filled,
+    batches_are_of_their_app,
+    retries_wait_at_their_place,
+    concurrent_submissions_share_an_order,
+    results_are_kept,
+    calls_end_once,
+    attached_calls_are_recorded,
+    impossible_changes_are_dropped,
+    calls_are_listed,
+    recording_catches_up,
+    waiting_calls_are_canceled,
+    old_ends_are_purged,
+    old_keys_are_purged,
+    unused_blobs_are_given_back,
+    recovery_ends_what_nobody_keeps,
+}
+
+/// The parts hold one after the other on the same store, too, and what is left is sound.
 #[tokio::test]
-async fn contract_holds() {
+async fn the_contract_holds_on_a_used_store() {
     let folder = tempfile::tempdir().unwrap();
-    let store = open(&folder).await.unwrap();
-    contract::apps_are_kept(&store).await;
-    contract::calls_are_kept(&store).await;
-    contract::recovery_ends_what_was_running(&store).await;
+    let store: contract::Shared = Arc::new(open(&folder).await.unwrap());
+    contract::accepted_calls_wait(&store).await;
+    contract::results_are_kept(&store).await;
+    contract::waiting_calls_are_canceled(&store).await;
+    contract::old_ends_are_purged(&store).await;
+    contract::recovery_ends_what_nobody_keeps(&store).await;
 }
 
 #[tokio::test]

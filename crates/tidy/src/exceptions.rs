@@ -42,12 +42,6 @@ pub const BANNED_CALLS: &[Exception] = &[
         1,
         "the descriptors pass to the program that follows",
     ),
-    pass(
-        "crates/store/src/sqlite.rs",
-        "unbounded_channel",
-        1,
-        "calls do not wait for the disk and none of their records may be dropped; the durable queue will bound it",
-    ),
 ];
 
 /// Hosts in addresses; the item is the host.
