@@ -150,6 +150,7 @@ class Runner(Link):
         )
         theirs.close()
         self.start_us = None
+        self.root = source_root
         text = control(module=module, qualname=qualname, source_root=source_root, replica_id="rep-0", **fields)
         if dial is None:
             self.send(START, 0, text)
