@@ -1,9 +1,10 @@
 """A cancel reaches a function on the main thread: SIGUSR1 raises `InputCancellation` in it.
 
 It is raised in the user's own frames alone. The handler looks at the frames that it interrupted: when the innermost is of
-this package (a line is being sent, a result encoded), it lets them finish and tries again a moment later. So no frame on
-the link is ever cut, and a call that has ended is never hit: the exception is raised only below the function that calls
-user code, and only while the call that CANCEL names is the one that runs.
+this package (a line is being sent, a result encoded), it lets them finish: they look again before they go back to the
+user's code (`resume`), and the signal comes again a moment later. So no frame on the link is ever cut, and a call that has
+ended is never hit: the exception is raised only below the function that calls user code, and only while the call that
+CANCEL names is the one that runs.
 """
 
 import os
@@ -24,7 +25,10 @@ _CALLERS = frozenset(
     for file, name in (("main.py", "run_call"), ("generators.py", "run"), ("batches.py", "call_function"))
 )
 
+# The call whose signal is being sent again.
 _trying = 0
+# The main thread imports this.
+_main_thread = get_ident()
 
 
 def canceled():
@@ -35,6 +39,7 @@ def interrupt(runner, frame):
     """Handles SIGUSR1 on the main thread, which executes `frame`."""
     awaiting = runner.awaiting
     if awaiting is None and not _in_user_code(frame):
+        runner.interrupted = runner.call
         _try_again(runner)
         return
     if not _read_cancel(runner):
@@ -43,6 +48,18 @@ def interrupt(runner, frame):
         raise canceled()
     loop, task = awaiting
     loop.call_soon_threadsafe(task.cancel)
+
+
+def resume(runner, frame):
+    """Our code returns to `frame` after the signal came during it; None: to a caller that takes exceptions."""
+    if get_ident() != _main_thread or runner.awaiting is not None:
+        return
+    if runner.interrupted != runner.call:
+        runner.interrupted = 0
+    elif frame is None or _in_user_code(frame):
+        runner.interrupted = 0
+        if _read_cancel(runner):
+            raise canceled()
 
 
 def _in_user_code(frame):
@@ -81,12 +98,12 @@ def _try_again(runner):
     call = runner.call
     if _trying != call:
         _trying = call
-        start_new_thread(_signal_again, (runner, call, get_ident()))
+        start_new_thread(_signal_again, (runner, call))
 
 
-def _signal_again(runner, call, main_thread):
+def _signal_again(runner, call):
     global _trying
     sleep(AGAIN_S)
     _trying = 0
     if runner.call == call:
-        pthread_kill(main_thread, SIGUSR1)
+        pthread_kill(_main_thread, SIGUSR1)

@@ -57,6 +57,10 @@ def run(runner, call, iterator, json):
                 wait_for_credit(runner, call)
             runner.credit -= 1
             send_value(runner.link, call, json, pieces, size)
+            if runner.interrupted:
+                from .cancel import resume
+
+                resume(runner, None)
     except BaseException:
         close(iterator)
         raise

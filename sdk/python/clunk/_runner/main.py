@@ -79,6 +79,8 @@ class Runner:
         # The call that runs on the main thread, and the batch that it is the first of.
         self.call = 0
         self.batch = None
+        # The call during which a cancel's signal met our own code.
+        self.interrupted = 0
         # Values that the generator may yield ahead.
         self.credit = 0
         # The event loop and the task that the main thread waits for.

@@ -43,6 +43,10 @@ class LinkStream(TextIOWrapper):
         pieces.append(text)
         if "\n" in text or len(text) > UNFINISHED_MAX or len(pieces) > PIECES_MAX:
             self._send(call, pieces)
+            if self._runner.interrupted:
+                from .cancel import resume
+
+                resume(self._runner, sys._getframe(1))
         return len(text)
 
     def writelines(self, lines):
