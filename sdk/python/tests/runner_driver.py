@@ -117,6 +117,20 @@ class Link:
             found[number] = pickle.loads(payload) if kind == RESULT else (fields["type"], fields["message"])
         return found
 
+    def answers_are_empty(self, number):
+        """Whether the next answer is the end of this generator."""
+        kind, call, _, payload = self.receive()
+        return (kind, call, payload) == (RESULT, number, b"")
+
+    def end(self):
+        """Sends STOP, and reads what comes until the other end closes."""
+        self.send(STOP)
+        try:
+            while True:
+                self.receive(logs=True)
+        except EOFError:
+            pass
+
     def call(self, payload, call_id="call-0", **fields):
         """`(returned, payload)`."""
         number = self.begin(raw=payload, call_id=call_id, **fields)
@@ -158,6 +172,7 @@ class Runner(Link):
             self.send_with_socket(START, text, dial)
 
     def last_words(self):
+        self.process.wait(10)
         return self.process.stderr.read().decode()
 
     def ready(self):
@@ -180,6 +195,11 @@ class Runner(Link):
         self.send_with_socket(WORKER, control(worker=number), theirs)
         theirs.close()
         return Link(ours, self.log)
+
+    def stop_link(self):
+        """Closes the link as an agent does that goes; the exit code."""
+        self.link.close()
+        return self.process.wait(10)
 
     def stop(self, patience=10):
         """Ends the runner; its exit code."""

@@ -147,7 +147,11 @@ class Link:
 
     def _read(self, into, flags):
         # Two descriptors of two frames never come with one read: the kernel stops after the first.
-        count, ancillary, _, _ = self.socket.recvmsg_into([into], ANCILLARY_SIZE, flags | _socket.MSG_CMSG_CLOEXEC)
+        try:
+            count, ancillary, _, _ = self.socket.recvmsg_into([into], ANCILLARY_SIZE, flags | _socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
+            # The agent closed it without having read everything.
+            raise LinkClosed from None
         for level, kind, data in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 for at in range(0, len(data) - 3, 4):
@@ -169,7 +173,10 @@ class Link:
         self._start = self._end = 0
         while there < size:
             # This read ends where the payload ends, so it takes no descriptor of a later frame.
-            count = self.socket.recv_into(view[there:])
+            try:
+                count = self.socket.recv_into(view[there:])
+            except ConnectionError:
+                raise LinkClosed from None
             if not count:
                 raise LinkClosed
             there += count
@@ -206,12 +213,15 @@ class Link:
             if not self.open:
                 raise LinkClosed
             sent = 0
-            if len(pieces) < FEW_PIECES:
-                sent = self.socket.sendmsg([header, *pieces], rights)
-            if sent < total:
-                from clunk._pieces import send_pieces
+            try:
+                if len(pieces) < FEW_PIECES:
+                    sent = self.socket.sendmsg([header, *pieces], rights)
+                if sent < total:
+                    from clunk._pieces import send_pieces
 
-                send_pieces(self.socket.sendmsg, [header, *pieces], sent)
+                    send_pieces(self.socket.sendmsg, [header, *pieces], sent)
+            except ConnectionError:
+                raise LinkClosed from None
 
     def end_reading(self):
         """Whoever waits for a frame finds the end of the stream. Sending goes on."""
