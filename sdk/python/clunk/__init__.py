@@ -20,7 +20,7 @@ _HOMES = {
 # Names of the interface that this release lacks, so that their use says so.
 _COMING = frozenset(
     "Cls Cron Dict FunctionCall Period Probe Proxy Queue Retries Sandbox Secret Tunnel Volume CloudBucketMount "
-    "NetworkFileSystem asgi_app batched concurrent current_input_id enter exit fastapi_endpoint forward interact "
+    "NetworkFileSystem asgi_app batched concurrent enter exit fastapi_endpoint forward interact "
     "method parameter web_endpoint web_server wsgi_app experimental".split()
 )
 
@@ -31,6 +31,7 @@ __all__ = [
     "Function",
     "Image",
     "current_function_call_id",
+    "current_input_id",
     "enable_output",
     "exception",
     "is_local",
@@ -47,6 +48,11 @@ def is_local():
 def current_function_call_id():
     """The id of the call that is running; None outside a container."""
     return _call_id() if callable(_call_id) else _call_id
+
+
+def current_input_id():
+    """The id of the input that is running, which is its call's; None outside a container."""
+    return current_function_call_id()
 
 
 def _set_call_id(call_id):

@@ -14,6 +14,7 @@ __all__ = [
     "Function",
     "Image",
     "current_function_call_id",
+    "current_input_id",
     "enable_output",
     "exception",
     "is_local",
@@ -24,3 +25,6 @@ def is_local() -> bool:
 
 def current_function_call_id() -> str | None:
     """The id of the call that is running; None outside a container."""
+
+def current_input_id() -> str | None:
+    """The id of the input that is running, which is its call's; None outside a container."""

@@ -6,7 +6,9 @@ import sys
 import textwrap
 
 import pytest
+import runner_driver
 from fake_server import FakeServer
+from pythons import PYTHONS
 
 SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -61,3 +63,22 @@ class Project:
     def run(self, *words, **options):
         """Runs `clunk run WORDS...` in the project."""
         return self.python("-m", "clunk", "run", *words, **options)
+
+
+@pytest.fixture(params=PYTHONS, ids=[name for name, _ in PYTHONS])
+def start(request, tmp_path):
+    runners = []
+
+    def begin(text, qualname="f", ready=True, **options):
+        (tmp_path / "app.py").write_text(textwrap.dedent(text))
+        runner = runner_driver.Runner(
+            module="app", qualname=qualname, source_root=str(tmp_path), python=request.param[1], **options
+        )
+        runners.append(runner)
+        if ready:
+            assert runner.ready() is None
+        return runner
+
+    yield begin
+    for runner in runners:
+        runner.stop()

@@ -1,6 +1,8 @@
 """Drives a runner process the way the agent does."""
 
 import os
+import pickle
+import signal
 import socket
 import struct
 import subprocess
@@ -9,8 +11,8 @@ import tempfile
 
 SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEADER = struct.Struct("<BBHIQQ")
-START, CALL, CANCEL, STOP = 1, 2, 3, 4
-READY, RESULT, EXCEPTION, LOG, START_FAILED = 65, 66, 67, 68, 69
+START, CALL, CANCEL, STOP, CREDIT, BATCH, WORKER = 1, 2, 3, 4, 5, 6, 7
+READY, RESULT, EXCEPTION, LOG, START_FAILED, YIELD = 65, 66, 67, 68, 69, 70
 INLINE_MAX = 4 << 20
 
 
@@ -24,27 +26,16 @@ def fields_of(text):
     return {name: value.replace("\\n", "\n").replace("\\\\", "\\") for name, _, value in pairs}
 
 
-class Runner:
-    def __init__(self, *, module, qualname, source_root, env=None, python=sys.executable, log=None, sdk=SDK):
-        self.link, theirs = socket.socketpair()
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("CLUNK_", "PYTHON"))}
-        environment.update(env or {}, CLUNK_LINK_FD=str(theirs.fileno()))
-        self.process = subprocess.Popen(
-            [python, os.path.join(sdk, "clunk_runner.py")],
-            pass_fds=[theirs.fileno()],
-            env=environment,
-            cwd=source_root,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        theirs.close()
+class Link:
+    """The agent's end of one link, and what came over it."""
+
+    def __init__(self, link, log=None):
+        self.link = link
         self.log = log
         self.logs = []
         self.next_call = 1
-        self.start_us = None
         self.fields = {}
         self.link.settimeout(30)
-        self.send(START, 0, control(module=module, qualname=qualname, source_root=source_root, replica_id="rep-0"))
 
     def send(self, kind, call=0, text=b"", payload=b""):
         if len(payload) <= INLINE_MAX:
@@ -59,12 +50,17 @@ class Runner:
             socket.send_fds(self.link, [header], [file.fileno()])
             self.link.sendall(text)
 
-    def receive(self):
-        """`(kind, call, fields, payload)` of the next frame that is no log."""
+    def send_with_socket(self, kind, text, attached):
+        """A frame whose payload is a socket."""
+        socket.send_fds(self.link, [HEADER.pack(kind, 1, 0, len(text), 0, 0)], [attached.fileno()])
+        self.link.sendall(text)
+
+    def receive(self, logs=False):
+        """`(kind, call, fields, payload)` of the next frame that is no log, or of any."""
         while True:
             header, fds, _, _ = socket.recv_fds(self.link, HEADER.size, 1)
             if not header:
-                raise EOFError(self.process.stderr.read().decode())
+                raise EOFError(self.last_words())
             while len(header) < HEADER.size:
                 header += self.link.recv(HEADER.size - len(header))
             kind, flags, _, control_size, call, size = HEADER.unpack(header)
@@ -81,6 +77,8 @@ class Runner:
             self.logs.append((call, fields["stream"], payload.decode()))
             if self.log:
                 self.log(*self.logs[-1])
+            if logs:
+                return kind, call, fields, payload
 
     def exactly(self, size):
         data = bytearray()
@@ -91,6 +89,92 @@ class Runner:
             data += part
         return bytes(data)
 
+    def last_words(self):
+        return ""
+
+    def begin(self, *args, number=None, call_id=None, raw=None, **fields):
+        """Sends a CALL; its number."""
+        if number is None:
+            number = self.next_call
+            self.next_call += 1
+        payload = pickle.dumps((args, {})) if raw is None else raw
+        self.send(CALL, number, control(id=call_id or f"call-{number}", **fields), payload)
+        return number
+
+    def batch(self, *inputs, **fields):
+        """Sends a batch of CALLs, one for each tuple of arguments; their numbers."""
+        self.send(BATCH, 0, control(count=len(inputs)))
+        return [self.begin(*args, **fields) for args in inputs]
+
+    def answers(self, *numbers):
+        """The answers to these calls by number: the value, or the type of the exception and its message."""
+        wanted = set(numbers)
+        found = {}
+        while wanted:
+            kind, number, fields, payload = self.receive()
+            assert kind in (RESULT, EXCEPTION), kind
+            wanted.remove(number)
+            found[number] = pickle.loads(payload) if kind == RESULT else (fields["type"], fields["message"])
+        return found
+
+    def answers_are_empty(self, number):
+        """Whether the next answer is the end of this generator."""
+        kind, call, _, payload = self.receive()
+        return (kind, call, payload) == (RESULT, number, b"")
+
+    def end(self):
+        """Sends STOP, and reads what comes until the other end closes."""
+        self.send(STOP)
+        try:
+            while True:
+                self.receive(logs=True)
+        except EOFError:
+            pass
+
+    def call(self, payload, call_id="call-0", **fields):
+        """`(returned, payload)`."""
+        number = self.begin(raw=payload, call_id=call_id, **fields)
+        kind, call, self.fields, payload = self.receive()
+        assert call == number
+        assert kind in (RESULT, EXCEPTION), kind
+        return kind == RESULT, payload
+
+    def wait_for_log(self, words):
+        """Until a line with these words has come."""
+        while not any(words in text for _, _, text in self.logs):
+            kind, *_ = self.receive(logs=True)
+            assert kind == LOG, kind
+
+
+class Runner(Link):
+    def __init__(
+        self, *, module, qualname, source_root, env=None, python=sys.executable, log=None, sdk=SDK, dial=None, **fields
+    ):
+        link, theirs = socket.socketpair()
+        super().__init__(link, log)
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("CLUNK_", "PYTHON"))}
+        environment.update(env or {}, CLUNK_LINK_FD=str(theirs.fileno()))
+        self.process = subprocess.Popen(
+            [python, os.path.join(sdk, "clunk_runner.py")],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            cwd=source_root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        theirs.close()
+        self.start_us = None
+        self.root = source_root
+        text = control(module=module, qualname=qualname, source_root=source_root, replica_id="rep-0", **fields)
+        if dial is None:
+            self.send(START, 0, text)
+        else:
+            self.send_with_socket(START, text, dial)
+
+    def last_words(self):
+        self.process.wait(10)
+        return self.process.stderr.read().decode()
+
     def ready(self):
         """None, or the exception package of a start that failed."""
         kind, _, self.fields, payload = self.receive()
@@ -100,15 +184,22 @@ class Runner:
         assert kind == START_FAILED, kind
         return payload
 
-    def call(self, payload, call_id="call-0", **fields):
-        """`(returned, payload)`."""
-        number = self.next_call
-        self.next_call += 1
-        self.send(CALL, number, control(id=call_id, **fields), payload)
-        kind, call, self.fields, payload = self.receive()
-        assert call == number
-        assert kind in (RESULT, EXCEPTION), kind
-        return kind == RESULT, payload
+    def cancel(self, number):
+        """CANCEL, and the signal that makes the runner read it."""
+        self.send(CANCEL, number)
+        self.process.send_signal(signal.SIGUSR1)
+
+    def worker(self, number):
+        """Gives the runner the link of a new worker."""
+        ours, theirs = socket.socketpair()
+        self.send_with_socket(WORKER, control(worker=number), theirs)
+        theirs.close()
+        return Link(ours, self.log)
+
+    def stop_link(self):
+        """Closes the link as an agent does that goes; the exit code."""
+        self.link.close()
+        return self.process.wait(10)
 
     def stop(self, patience=10):
         """Ends the runner; its exit code."""

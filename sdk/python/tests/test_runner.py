@@ -13,25 +13,6 @@ import runner_driver
 from pythons import PYTHONS
 
 
-@pytest.fixture(params=PYTHONS, ids=[name for name, _ in PYTHONS])
-def start(request, tmp_path):
-    runners = []
-
-    def begin(text, qualname="f", ready=True, **options):
-        (tmp_path / "app.py").write_text(textwrap.dedent(text))
-        runner = runner_driver.Runner(
-            module="app", qualname=qualname, source_root=str(tmp_path), python=request.param[1], **options
-        )
-        runners.append(runner)
-        if ready:
-            assert runner.ready() is None
-        return runner
-
-    yield begin
-    for runner in runners:
-        runner.stop()
-
-
 def call(runner, *args, **kwargs):
     returned, payload = runner.call(pickle.dumps((args, kwargs)))
     value = pickle.loads(payload)

@@ -1,1 +1,6 @@
 """What runs in a container. Nothing here may import more than it needs: its imports are part of every cold start."""
+
+# The descriptor of the dial socket, which came with START; None when there is none. `dial` uses it.
+dial_socket = None
+# Keeps a cancel away from this package's own code in threads that run user code; None when no threads do. `threads` sets it.
+guard = None

@@ -2,10 +2,11 @@
 
 import _socket
 import os
+from _collections import deque
 from _thread import RLock
 
-START, CALL, CANCEL, STOP = 1, 2, 3, 4
-READY, RESULT, EXCEPTION, LOG, START_FAILED = 65, 66, 67, 68, 69
+START, CALL, CANCEL, STOP, CREDIT, BATCH, WORKER = 1, 2, 3, 4, 5, 6, 7
+READY, RESULT, EXCEPTION, LOG, START_FAILED, YIELD = 65, 66, 67, 68, 69, 70
 
 PAYLOAD_IN_FD = 1
 HEADER_SIZE = 24
@@ -70,18 +71,51 @@ class Link:
         self._start = self._end = 0
         self._descriptors = []
         self._sending = RLock()
+        # Frames that were read by code that looked for others; `receive` gives them first.
+        self.waiting = deque()
 
     # Receiving
 
     def receive(self):
         """The next frame: `(kind, call, control bytes, payload)`. The payload is bytes-like or a FilePayload."""
+        if self.waiting:
+            return self.waiting.popleft()
+        return self.receive_new()
+
+    def receive_new(self):
+        """The next frame of the socket, past those that wait."""
         while self._end - self._start < HEADER_SIZE:
             self._fill()
         return self._take_frame()
 
     def has_frame(self):
         """Whether a frame's header has been read already; the rest then is on its way."""
-        return self._end - self._start >= HEADER_SIZE
+        return self._end - self._start >= HEADER_SIZE or bool(self.waiting)
+
+    def poll(self):
+        """The frames that have arrived whole, without waiting. Only for the thread that reads, and not amid `receive`."""
+        frames = []
+        while True:
+            while self._has_whole_frame():
+                frames.append(self._take_frame())
+            if self._end - self._start == BUFFER_SIZE:
+                return frames
+            try:
+                self._fill(_socket.MSG_DONTWAIT)
+            except (BlockingIOError, LinkClosed):
+                # The end of the stream is found again by who waits for it.
+                return frames
+
+    def _has_whole_frame(self):
+        start = self._start
+        there = self._end - start
+        if there < HEADER_SIZE:
+            return False
+        number = int.from_bytes
+        size = HEADER_SIZE + number(self._buffer[start + 4 : start + 8], "little")
+        if not self._buffer[start + 1] & PAYLOAD_IN_FD:
+            size += number(self._buffer[start + 16 : start + 24], "little")
+        return there >= size
 
     def _take_frame(self):
         start = self._start
@@ -103,17 +137,21 @@ class Link:
             payload = self._take(payload_size) if payload_size else b""
         return header[0], number(header[8:16], "little"), control, payload
 
-    def _fill(self):
+    def _fill(self, flags=0):
         """Reads what is there into the buffer, and the descriptors that came along."""
         if self._start:
             rest = self._view[self._start : self._end]
             self._view[: len(rest)] = rest
             self._start, self._end = 0, len(rest)
-        self._end += self._read(self._view[self._end :])
+        self._end += self._read(self._view[self._end :], flags)
 
-    def _read(self, into):
+    def _read(self, into, flags):
         # Two descriptors of two frames never come with one read: the kernel stops after the first.
-        count, ancillary, _, _ = self.socket.recvmsg_into([into], ANCILLARY_SIZE, _socket.MSG_CMSG_CLOEXEC)
+        try:
+            count, ancillary, _, _ = self.socket.recvmsg_into([into], ANCILLARY_SIZE, flags | _socket.MSG_CMSG_CLOEXEC)
+        except ConnectionError:
+            # The agent closed it without having read everything.
+            raise LinkClosed from None
         for level, kind, data in ancillary:
             if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
                 for at in range(0, len(data) - 3, 4):
@@ -135,7 +173,10 @@ class Link:
         self._start = self._end = 0
         while there < size:
             # This read ends where the payload ends, so it takes no descriptor of a later frame.
-            count = self.socket.recv_into(view[there:])
+            try:
+                count = self.socket.recv_into(view[there:])
+            except ConnectionError:
+                raise LinkClosed from None
             if not count:
                 raise LinkClosed
             there += count
@@ -172,12 +213,22 @@ class Link:
             if not self.open:
                 raise LinkClosed
             sent = 0
-            if len(pieces) < FEW_PIECES:
-                sent = self.socket.sendmsg([header, *pieces], rights)
-            if sent < total:
-                from clunk._pieces import send_pieces
+            try:
+                if len(pieces) < FEW_PIECES:
+                    sent = self.socket.sendmsg([header, *pieces], rights)
+                if sent < total:
+                    from clunk._pieces import send_pieces
 
-                send_pieces(self.socket.sendmsg, [header, *pieces], sent)
+                    send_pieces(self.socket.sendmsg, [header, *pieces], sent)
+            except ConnectionError:
+                raise LinkClosed from None
+
+    def end_reading(self):
+        """Whoever waits for a frame finds the end of the stream. Sending goes on."""
+        try:
+            self.socket.shutdown(_socket.SHUT_RD)
+        except OSError:
+            pass
 
     def leave_in_child(self):
         """In a forked child the link belongs to the parent alone."""

@@ -1,14 +1,20 @@
-"""The runner: loads the user's function, then answers calls until the agent closes the link."""
+"""The runner: loads the user's function or class, then answers calls until the agent closes the link.
+
+Plain functions, one call at a time, are answered here, on the main thread. What other kinds need lies in modules that are
+imported only for them: `classes`, `generators`, `batches`, `threads`, `tasks`, `workers`, `cancel`.
+"""
 
 import faulthandler
 import os
 import sys
-from _signal import SIG_IGN, SIGINT, signal
-from time import perf_counter_ns
+from _signal import SIG_IGN, SIGINT, SIGUSR1, signal
+from time import perf_counter_ns, thread_time_ns
 
 import clunk
+from clunk import _runner
 
 from .link import (
+    BATCH,
     CALL,
     EXCEPTION,
     READY,
@@ -24,22 +30,66 @@ from .link import (
 )
 from .streams import install
 
-# Bit of a code object's flags: `async def`.
+# Bits of a code object's flags.
+CO_GENERATOR = 0x20
 CO_COROUTINE = 0x80
+CO_ASYNC_GENERATOR = 0x200
 # Where the user's project lies in a container.
 PROJECT_ROOT = "/root"
+# Processor time of a call that is worth telling, nanoseconds.
+CPU_MIN = 1_000_000
+
+
+class Target:
+    """What calls run: a function, or a method of the one object of a class."""
+
+    __slots__ = ("batched", "function", "is_async", "is_generator", "name")
+
+    def __init__(self, function, name, is_generator=None):
+        self.function = function
+        self.name = name
+        plain = getattr(function, "__func__", function)
+        code = getattr(plain, "__code__", None)
+        flags = code.co_flags if code is not None else 0
+        self.is_async = bool(flags & (CO_COROUTINE | CO_ASYNC_GENERATOR))
+        if flags & (CO_GENERATOR | CO_ASYNC_GENERATOR):
+            is_generator = True
+        elif is_generator is None and code is not None and not hasattr(plain, "__wrapped__"):
+            is_generator = False
+        # None: what it returns will tell.
+        self.is_generator = is_generator
+        # The greatest size of a batch and the milliseconds to wait for one; None of a function that takes one input.
+        self.batched = getattr(plain, "_clunk_batched", None)
 
 
 class Runner:
-    """One function of one replica."""
+    """One function, or one object of a class, of one replica."""
 
     def __init__(self, link):
         self.link = link
-        self.function = None
+        # What every call runs; None of a class, whose calls name one of `methods`.
+        self.target = None
+        self.methods = {}
         self.name = ""
-        # The call that runs, when only one can.
+        # Of a class, what its object does at the end.
+        self.exit_hooks = None
+        self.concurrency = 1
+        self.workers = 0
+        self.start_us = 0
+        # The call that runs on the main thread, and the batch that it is the first of.
         self.call = 0
-        self.streams = install(link, self.current_call)
+        self.batch = None
+        # The call during which a cancel's signal met our own code.
+        self.interrupted = 0
+        # Values that the generator may yield ahead.
+        self.credit = 0
+        # The event loop and the task that the main thread waits for.
+        self.awaiting = None
+        # What this thread's processor time was when the last call ended, nanoseconds.
+        self.cpu_mark = 0
+        # Makes `run` end when what runs has ended; workers are told so by a signal.
+        self.stop = self.stop_serving
+        self.streams = install(link, self)
 
     def current_call(self):
         """The number of the call that the running code belongs to; 0 for none."""
@@ -56,51 +106,124 @@ class Runner:
                 os.environ[f"CLUNK_{name.upper()}"] = fields[name]
         set_module_path(fields.get("source_root") or PROJECT_ROOT)
         self.name = fields["qualname"]
+        self.concurrency = int(fields.get("concurrency", 1))
+        self.workers = int(fields.get("workers", 0))
         try:
-            self.function = load_function(fields["module"], fields["qualname"])
+            if fields.get("mode") == "class":
+                from .classes import load
+
+                load(self, fields)
+            else:
+                self.target = load_target(fields["module"], fields["qualname"])
         except BaseException as error:
             self.send_failure(START_FAILED, 0, error)
             return False
-        self.flush()
-        ready = {
-            "python": sys.version.split(" ", 1)[0],
-            "sdk": clunk.__version__,
-            "start_us": (perf_counter_ns() - began) // 1000,
-        }
-        self.link.send(READY, 0, encode_control(ready))
+        self.finish_output(0)
+        self.start_us = (perf_counter_ns() - began) // 1000
         return True
+
+    def ready(self):
+        ready = {"python": sys.version.split(" ", 1)[0], "sdk": clunk.__version__, "start_us": self.start_us}
+        self.link.send(READY, 0, encode_control(ready))
+        self.cpu_mark = thread_time_ns()
 
     # Calls
 
+    def run(self):
+        """Answers calls until the agent says stop."""
+        targets = [self.target] if self.target is not None else self.methods.values()
+        if any([target.is_async for target in targets]):
+            from .tasks import serve
+
+            serve(self)
+        elif self.concurrency > 1:
+            from .threads import serve
+
+            serve(self)
+        else:
+            self.serve()
+
     def serve(self):
-        """Answers calls on this thread, one after the other, until the agent says stop."""
+        """Answers calls on this thread, one after the other."""
+        receive = self.link.receive
         while True:
-            kind, call, control, payload = self.link.receive()
+            kind, call, control, payload = receive()
             if kind == CALL:
                 self.run_call(call, control, payload)
+            elif kind == BATCH:
+                from .batches import receive_batch, run_batch
+
+                run_batch(self, receive_batch(self.link, control))
             elif kind == STOP:
                 return
+
+    def stop_serving(self):
+        if self.call:
+            self.link.waiting.append((STOP, 0, b"", b""))
+        else:
+            self.link.end_reading()
 
     def run_call(self, call, control, payload):
         self.call = call
         try:
             fields = decode_control(control) if control else {}
             clunk._set_call_id(fields.get("id"))
+            target = self.target
+            if target is None or "stream" in fields or target.is_generator or target.batched:
+                target = self.find(fields)
+                if target.batched:
+                    from .batches import run_batch
+
+                    return run_batch(self, [(call, control, payload)])
             json = fields.get("format") == "json"
             args, kwargs = self.decode(payload, json)
             del payload
-            value = self.function(*args, **kwargs)
+            value = target.function(*args, **kwargs)
             if hasattr(type(value), "__await__"):
-                value = run_awaitable(value)
+                value = self.wait_for(value)
             del args, kwargs
-            pieces, size = self.encode(value, json)
+            if "stream" in fields:
+                from .generators import run
+
+                pieces, size = run(self, call, value, json)
+            else:
+                pieces, size = self.encode(value, json)
         except BaseException as error:
             self.send_failure(EXCEPTION, call, error)
         else:
-            self.flush()
-            self.link.send(RESULT, call, b"format=json\n" if json else b"", pieces, size)
+            self.send_result(call, json, pieces, size)
         finally:
             self.call = 0
+
+    def find(self, fields):
+        """What a call is for; raises when it was called in a way that it does not serve."""
+        target = self.target
+        if target is None:
+            target = self.methods.get(fields.get("method"))
+        if target is None or bool(target.is_generator) != ("stream" in fields) or target.batched:
+            from .generators import check_manner
+
+            check_manner(self, target, fields)
+        return target
+
+    def send_result(self, call, json, pieces, size):
+        for stream in self.streams:
+            if stream._texts:
+                stream.finish(call)
+            stream.flush()
+        now = thread_time_ns()
+        used = now - self.cpu_mark
+        self.cpu_mark = now
+        control = b"format=json\n" if json else b""
+        if used >= CPU_MIN:
+            control += b"cpu_us=%d\n" % (used // 1000)
+        self.link.send(RESULT, call, control, pieces, size)
+
+    def wait_for(self, value):
+        """Waits for what a plain function returned, such as the coroutine of a decorated `async def`."""
+        from .tasks import run_to_end
+
+        return run_to_end(value, self)
 
     def decode(self, payload, json):
         """`(args, kwargs)` of a call."""
@@ -137,19 +260,45 @@ class Runner:
         from clunk.exception import SerializationError
 
         kind = type(value).__qualname__
+        if kind in ("generator", "async_generator"):
+            from .generators import no_stream
+
+            return no_stream(self.name)
         return SerializationError(f"the result of {self.name} (a {kind}) has no {form}: {error}")
 
     def send_failure(self, kind, call, error):
         from .failure import package, summary
 
-        self.flush()
+        self.finish_output(call)
         fields = summary(error)
         pieces = package(error)
+        self.cpu_mark = thread_time_ns()
         self.link.send(kind, call, encode_control(fields), pieces.parts, pieces.size)
 
-    def flush(self):
+    def finish_output(self, call):
+        """Sends what a call has printed."""
         for stream in self.streams:
+            stream.finish(call)
             stream.flush()
+
+    def end(self):
+        """The end of the replica: exit hooks, and what they print."""
+        if self.exit_hooks is not None:
+            from .classes import leave
+
+            leave(self)
+        tasks = sys.modules.get("clunk._runner.tasks")
+        if tasks is not None:
+            tasks.close_loop()
+        for stream in self.streams:
+            stream.finish_all()
+
+    def on_signal(self, signum, frame):
+        """SIGUSR1: the agent has sent CANCEL, which a thread that runs user code does not read."""
+        if self.call:
+            from .cancel import interrupt
+
+            interrupt(self, frame)
 
 
 def read_arguments(payload, json=False):
@@ -177,13 +326,6 @@ def read_all(payload):
     return payload
 
 
-def run_awaitable(value):
-    """Waits for what a plain function returned, such as the coroutine of a decorated `async def`."""
-    from .tasks import run_to_end
-
-    return run_to_end(value)
-
-
 def set_module_path(source_root):
     """Puts the user's source in front and this package last, so that no name of ours hides one of theirs."""
     ours = sys.path.pop(0)
@@ -199,6 +341,20 @@ def set_module_path(source_root):
 
 def load_function(module_name, qualname):
     """The plain function behind `module.qualname`."""
+    return load_target(module_name, qualname).function
+
+
+def load_target(module_name, qualname):
+    found = load_object(module_name, qualname)
+    raw = getattr(found, "_clunk_function", None)
+    if raw is None:
+        return Target(found, qualname)
+    raise_missing_import(found._options, found._app)
+    return Target(raw, qualname, found._options.get("is_generator"))
+
+
+def load_object(module_name, qualname):
+    """What the user's module calls `qualname`."""
     try:
         __import__(module_name)
     except Exception as error:
@@ -217,14 +373,15 @@ def load_function(module_name, qualname):
             raise ExecutionError(
                 f"{module_name}.{qualname} does not exist in the container: is it defined under a condition?"
             ) from None
-    raw = getattr(found, "_clunk_function", None)
-    if raw is None:
-        return found
-    image = found._options.get("image") or found._app._image
+    return found
+
+
+def raise_missing_import(options, app):
+    """What the image of a function or a class was to have, and has not, is the reason that it cannot run."""
+    image = options.get("image") or app._image
     missing = image._missing_import() if image is not None else None
     if missing is not None:
         raise missing
-    return raw
 
 
 def _explain_with_missing_import(error):
@@ -232,12 +389,6 @@ def _explain_with_missing_import(error):
     image = sys.modules.get("clunk.image")
     if image is not None and image.passed_over and error.__context__ is None:
         error.__context__ = image.passed_over[-1]
-
-
-def is_coroutine_function(function):
-    """What `inspect.iscoroutinefunction` says of plain functions and methods, without importing `inspect`."""
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and bool(code.co_flags & CO_COROUTINE)
 
 
 def load_pickle():
@@ -269,18 +420,25 @@ def main():
     load_pickle()
     link = Link(int(os.environ.pop("CLUNK_LINK_FD", "3")))
     try:
-        kind, _, control, _ = link.receive()
-        if kind != START:
-            raise OSError(f"the first frame is of kind {kind}, not START")
-        runner = Runner(link)
-        if not runner.start(decode_control(control)):
-            sys.exit(1)
-        if is_coroutine_function(runner.function):
-            from .tasks import serve
+        kind, _, control, payload = link.receive()
+    except LinkClosed:
+        return
+    if kind != START:
+        raise OSError(f"the first frame is of kind {kind}, not START")
+    if isinstance(payload, FilePayload):
+        _runner.dial_socket = payload.fd
+    runner = Runner(link)
+    signal(SIGUSR1, runner.on_signal)
+    if not runner.start(decode_control(control)):
+        sys.exit(1)
+    try:
+        if runner.workers:
+            from .workers import supervise
 
-            serve(runner)
+            supervise(runner)
         else:
-            runner.serve()
-        runner.flush()
+            runner.ready()
+            runner.run()
     except LinkClosed:
         pass
+    runner.end()

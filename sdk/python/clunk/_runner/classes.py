@@ -1,0 +1,95 @@
+"""Classes: one object in a replica, its enter and exit hooks, and its methods."""
+
+import sys
+
+from .main import Target, load_object, raise_missing_import
+
+
+_FUNCTION = type(load_object)
+
+
+def load(runner, fields):
+    """Makes the object, runs its enter hooks, and gives the runner its methods."""
+    found = load_object(fields["module"], fields["qualname"])
+    cls = getattr(found, "_clunk_class", None)
+    if cls is None:
+        cls = found
+    else:
+        raise_missing_import(found._clunk_options, found._app)
+    instance = make(cls, parameters_of(fields))
+    runner.methods = {
+        name: Target(getattr(instance, name), f"{cls.__qualname__}.{name}", declared_generator(cls, name))
+        for name in [*marked(cls, "_clunk_method"), *marked(cls, "_clunk_batched")]
+    }
+    hooks = marked(cls, "_clunk_enter")
+    # What a snapshot may hold comes first.
+    early = [name for name, mark in hooks.items() if mark.get("snap")]
+    late = [name for name, mark in hooks.items() if not mark.get("snap")]
+    for name in early + late:
+        run_hook(getattr(instance, name))
+    runner.exit_hooks = [getattr(instance, name) for name in marked(cls, "_clunk_exit")]
+
+
+def parameters_of(fields):
+    encoded = fields.get("parameters")
+    if not encoded:
+        return {}
+    from binascii import a2b_base64
+
+    from clunk._payload import load
+
+    try:
+        return load(a2b_base64(encoded))
+    except Exception as error:
+        from clunk.exception import DeserializationError
+
+        reason = f"{type(error).__name__}: {error}"
+        raise DeserializationError(
+            f"the parameters of {fields['qualname']} cannot be read in the container: {reason}"
+        ) from error
+
+
+def make(cls, parameters):
+    if cls.__init__ is not object.__init__:
+        return cls(**parameters)
+    instance = cls.__new__(cls)
+    for name, value in parameters.items():
+        setattr(instance, name, value)
+    return instance
+
+
+def marked(cls, mark):
+    """The attributes that a decorator has marked, and the mark: of base classes first, in the order of the text.
+
+    A class that defines a name again without the decorator keeps the base's mark.
+    """
+    found = {}
+    for base in reversed(cls.__mro__):
+        for name, value in vars(base).items():
+            if isinstance(value, _FUNCTION) and mark in value.__dict__:
+                found[name] = value.__dict__[mark]
+    return found
+
+
+def declared_generator(cls, name):
+    mark = getattr(getattr(cls, name), "_clunk_method", None)
+    return mark.get("is_generator") if mark else None
+
+
+def run_hook(hook):
+    value = hook()
+    if hasattr(type(value), "__await__"):
+        from .tasks import run_to_end
+
+        run_to_end(value)
+
+
+def leave(runner):
+    """Runs the exit hooks. One that raises does not keep the others from their work."""
+    for hook in runner.exit_hooks:
+        try:
+            run_hook(hook)
+        except BaseException as error:
+            from .failure import strip, text
+
+            sys.stderr.write(text(strip(error)))
