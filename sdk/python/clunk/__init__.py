@@ -10,31 +10,48 @@ __version__ = "0.1.0"
 # Where each public name is defined.
 _HOMES = {
     "App": "clunk.app",
+    "Cls": "clunk.cls",
     "Error": "clunk.exception",
     "FilePatternMatcher": "clunk.file_pattern_matcher",
     "Function": "clunk.function",
+    "FunctionCall": "clunk.function_call",
     "Image": "clunk.image",
+    "Retries": "clunk.retries",
+    "batched": "clunk.concurrency",
+    "concurrent": "clunk.concurrency",
     "enable_output": "clunk.output",
+    "enter": "clunk.cls",
     "exception": "clunk.exception",
+    "exit": "clunk.cls",
+    "method": "clunk.cls",
+    "parameter": "clunk.cls",
 }
 # Names of the interface that this release lacks, so that their use says so.
 _COMING = frozenset(
-    "Cls Cron Dict FunctionCall Period Probe Proxy Queue Retries Sandbox Secret Tunnel Volume CloudBucketMount "
-    "NetworkFileSystem asgi_app batched concurrent enter exit fastapi_endpoint forward interact "
-    "method parameter web_endpoint web_server wsgi_app experimental".split()
+    "Cron Dict Period Probe Proxy Queue Sandbox Secret Tunnel Volume CloudBucketMount NetworkFileSystem asgi_app "
+    "fastapi_endpoint forward interact web_endpoint web_server wsgi_app experimental".split()
 )
 
 __all__ = [
     "App",
+    "Cls",
     "Error",
     "FilePatternMatcher",
     "Function",
+    "FunctionCall",
     "Image",
+    "Retries",
+    "batched",
+    "concurrent",
     "current_function_call_id",
     "current_input_id",
     "enable_output",
+    "enter",
     "exception",
+    "exit",
     "is_local",
+    "method",
+    "parameter",
 ]
 
 _call_id = None
@@ -51,7 +68,7 @@ def current_function_call_id():
 
 
 def current_input_id():
-    """The id of the input that is running, which is its call's; None outside a container."""
+    """The id of the input that is being worked on: of a call, its own; None outside a container."""
     return current_function_call_id()
 
 

@@ -176,17 +176,9 @@ class Resolver:
         path = module_path(place)
         if path and path != [REMOTE_ROOT]:
             env["CLUNK_SOURCE_PATH"] = ":".join(path)
-        code = getattr(raw, "__code__", None)
         return {
             "name": function.name,
-            "entry": {
-                "module": place.module,
-                "qualname": raw.__qualname__,
-                "source_root": place.source_root,
-                # CO_COROUTINE
-                "is_async": code is not None and bool(code.co_flags & 0x80),
-                "is_generator": False,
-            },
+            "entry": {"module": place.module, "qualname": raw.__qualname__, "source_root": place.source_root, **kind(function)},
             "image": image_id,
             "trees": trees,
             "env": env,
@@ -194,6 +186,27 @@ class Resolver:
             "policy": options["_policy"],
             "block_network": bool(options.get("block_network")),
         }
+
+
+def kind(function):
+    """What the entry of a record says of how the code is called."""
+    raw = function._clunk_function
+    if not isinstance(raw, type):
+        return {"is_async": is_async(raw), "is_generator": function._is_generator}
+    from ._parameters import default_values, encode
+    from .cls import generates, methods
+
+    found = {
+        name: {"is_async": is_async(method), "is_generator": generates(method)} for name, method in methods(raw).items()
+    }
+    values = default_values(raw)
+    return {"methods": found, "parameters": encode(function.name, values) if values else None}
+
+
+def is_async(function):
+    code = getattr(function, "__code__", None)
+    # CO_COROUTINE and CO_ASYNC_GENERATOR.
+    return code is not None and bool(code.co_flags & 0x280)
 
 
 def _not_python(path):

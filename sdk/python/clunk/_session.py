@@ -3,7 +3,8 @@
 import threading
 
 from . import output as _output
-from .exception import ClientClosed, InvalidError, UnimplementedError
+from ._remote_session import RemoteSession
+from .exception import ClientClosed, Error, InvalidError, NotFoundError, UnimplementedError
 
 # How long the end of a run waits for the last lines of its containers. Seconds.
 DRAIN_TIMEOUT_S = 5.0
@@ -17,16 +18,19 @@ class RunContext:
     """What `app.run()` gives: a context manager, plain or async, whose value is the app."""
 
     def __init__(self, app, *, name=None, detach=False, interactive=False, output=None):
-        if detach or interactive:
-            raise UnimplementedError("app.run(): `detach` and `interactive` are not available yet")
+        if interactive:
+            raise UnimplementedError("app.run(): `interactive` is not available yet")
         self._app = app
         self._name = name
+        self._detach = detach
         self._output = output
 
     def __enter__(self):
-        if self._app._session is not None:
+        from clunk import is_local
+
+        if self._app._session is not None and is_local():
             raise InvalidError("the app runs already", hint="leave out the inner `with app.run():`")
-        self._app._session = start(self._app, self._name, self._output)
+        self._app._session = start(self._app, self._name, self._output, self._detach)
         return self._app
 
     def __exit__(self, *_):
@@ -45,7 +49,7 @@ class RunContext:
         await asyncio.get_running_loop().run_in_executor(None, self.__exit__)
 
 
-def start(app, name=None, output=None):
+def start(app, name=None, output=None, detach=False):
     """Builds, sends and starts an app; its Session."""
     from clunk import is_local
 
@@ -67,30 +71,28 @@ def start(app, name=None, output=None):
     alias_main()
     client = Client(*connect())
     try:
-        return Session(app, client, name, output)
+        return Session(app, client, name, output, detach)
     except BaseException:
         client.close()
         raise
 
 
-class Session:
-    """An app on the server. Its event stream is its lease: when this process ends, the app stops."""
+class Session(RemoteSession):
+    """An app on the server. Its event stream is its lease: when this process ends, the app stops, or, detached, lives on
+    until its last call has ended."""
 
-    def __init__(self, app, client, name, output):
-        from ._client.calls import Calls
+    def __init__(self, app, client, name, output, detach=False):
         from ._client.remote_exception import RemoteExceptions
         from ._resolve import Resolver
 
         resolver = Resolver(client, output)
-        functions = list(app._functions.values())
+        self._functions = functions = app._served()
         records = [resolver.function_record(function, app) for function in functions]
-        body = {"name": name or app.name or default_name(functions), "functions": records, "ephemeral": True}
+        body = {"name": name or app.name or default_name(functions), "functions": records, "detach": bool(detach)}
         answer = client.json("POST", "/api/apps", body)
         self.app_id = answer["app"]
-        self._app = app
-        self._client = client
+        self.is_detached = bool(detach)
         self._stopped = False
-        self._functions = functions
         for function in functions:
             function._id = answer["functions"][function.name]
         try:
@@ -99,21 +101,12 @@ class Session:
             # Without its lease nothing else would stop it.
             client.json("POST", f"/api/apps/{self.app_id}/stop", {})
             raise
-        self._calls = Calls(client, RemoteExceptions(resolver.folders).from_body, self._events.wait_for)
+        remote_error = RemoteExceptions(resolver.folders).from_body
+        super().__init__(client, remote_error, self._events.wait_for)
         self._events.start()
+        _newest_folders[:] = resolver.folders
 
-    def call(self, function, args, kwargs):
-        """`(value, None)` or `(None, exception)`."""
-        if function._id is None:
-            self._unknown(function)
-        return self._calls.call(function, args, kwargs)
-
-    async def call_async(self, function, args, kwargs):
-        if function._id is None:
-            self._unknown(function)
-        return await self._calls.call_async(function, args, kwargs)
-
-    def _unknown(self, function):
+    def _find(self, function):
         raise (
             ClientClosed("the app has been stopped")
             if self._stopped
@@ -124,13 +117,14 @@ class Session:
         )
 
     def stop(self):
-        """Stops the app, prints the last of its output, and closes every connection."""
+        """Stops the app unless it is detached, prints the last of its output, and closes every connection."""
         if self._stopped:
             return
         self._stopped = True
         try:
-            self._client.json("POST", f"/api/apps/{self.app_id}/stop", {})
-            self._events.drain(DRAIN_TIMEOUT_S)
+            if not self.is_detached:
+                self._client.json("POST", f"/api/apps/{self.app_id}/stop", {})
+                self._events.drain(DRAIN_TIMEOUT_S)
         except Exception:
             # The lease ends with the event stream whatever the server could answer.
             pass
@@ -140,6 +134,39 @@ class Session:
             self._client.close()
             for function in self._functions:
                 function._id = None
+            self.forget()
+
+
+# Where the files of the app that was started last lie: for calls that are asked after when it does not run any more.
+_newest_folders = []
+_shared = None
+
+
+def shared_durable(call_id):
+    """What a FunctionCall asks for results when it was not made by a session that is open."""
+    global _shared
+    from clunk import is_local
+
+    if not is_local():
+        from ._container import session
+
+        return session()._durable
+    if call_id.startswith(("call-local-", "batch-local-")):
+        from ._local import LocalDurable
+
+        return LocalDurable.only
+    if _shared is None:
+        from ._client.calls import Calls
+        from ._client.client import Client
+        from ._client.discovery import connect
+        from ._client.durable import Durable
+        from ._client.remote_exception import RemoteExceptions
+
+        def remote_error(body, function=None):
+            return RemoteExceptions(_newest_folders).from_body(body, function)
+
+        _shared = Durable(Calls(Client(*connect()), remote_error))
+    return _shared
 
 
 class Events(threading.Thread):
@@ -148,25 +175,67 @@ class Events(threading.Thread):
     def __init__(self, client, app_id, output):
         super().__init__(name="clunk-events", daemon=True)
         self._output = output
+        self._client = client
+        self._path = f"/api/apps/{app_id}/events"
+        # Events that have come, without the ones that only say that the server is there.
+        self._skip = 0
         # Opened before the first call, so that the app has its lease and no line is missed.
-        self._connection, self._lines = client.stream("GET", f"/api/apps/{app_id}/events")
+        self._connection, self._lines = client.stream("GET", self._path)
         self._closing = False
         # Log events seen, per call that has not ended.
         self._seen = {}
         self._changed = threading.Condition()
 
     def run(self):
-        try:
-            for event in self._lines:
-                kind = event.get("type")
-                if kind == "log":
-                    self._output.log(event)
-                    self._count(event.get("call"))
-                elif kind == "app" and event.get("state") == "stopped":
+        while True:
+            try:
+                if self._follow():
                     return
-        except Exception as error:
-            if not self._closing:
+                error = "the server ended it"
+            except Exception as problem:
+                error = problem
+            if self._closing:
+                return
+            if not self._reopen():
                 self._output.say(f"the connection to the server was lost: {error}")
+                return
+
+    def _follow(self):
+        """Prints events up to the end of the stream; whether the app has stopped."""
+        for event in self._lines:
+            kind = event.get("type")
+            if kind != "ping":
+                self._skip += 1
+            if kind == "log":
+                self._output.log(event)
+                self._count(event.get("call"))
+            elif kind == "app" and event.get("state") == "stopped":
+                return True
+        return False
+
+    def _reopen(self):
+        """Opens the stream again behind what has come. The server waits for that as long as we try."""
+        from ._client.patience import Patience
+
+        patience = Patience()
+        while not self._closing:
+            try:
+                connection, self._lines = self._client.stream("GET", f"{self._path}?skip={self._skip}")
+            except NotFoundError:
+                # The app has ended.
+                return False
+            except Error:
+                delay = patience.delay()
+                if delay is None:
+                    return False
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closing, delay)
+                continue
+            self._connection = connection
+            if self._closing:
+                connection.shut()
+            return True
+        return False
 
     def _count(self, call):
         with self._changed:
@@ -186,7 +255,9 @@ class Events(threading.Thread):
         self.join(timeout)
 
     def close(self):
-        self._closing = True
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
         self._connection.shut()
         self.join(1.0)
         self._connection.close()
@@ -202,30 +273,3 @@ def default_name(functions):
         if path:
             return os.path.splitext(os.path.basename(path))[0]
     return "app"
-
-
-class LocalSession:
-    """`clunk run --local`: every call runs in this process."""
-
-    app_id = None
-
-    def call(self, function, args, kwargs):
-        import asyncio
-
-        value = function._clunk_function(*args, **kwargs)
-        if hasattr(type(value), "__await__"):
-            value = asyncio.run(_wait(value))
-        return value, None
-
-    async def call_async(self, function, args, kwargs):
-        value = function._clunk_function(*args, **kwargs)
-        if hasattr(type(value), "__await__"):
-            value = await value
-        return value, None
-
-    def stop(self):
-        pass
-
-
-async def _wait(awaitable):
-    return await awaitable

@@ -33,6 +33,7 @@ class App:
         self._image = image
         self._include_source = include_source
         self._functions = {}
+        self._classes = {}
         self._entrypoints = {}
         # What calls go through while the app runs; None otherwise.
         self._session = None
@@ -49,6 +50,10 @@ class App:
     @property
     def registered_functions(self):
         return dict(self._functions)
+
+    @property
+    def registered_classes(self):
+        return dict(self._classes)
 
     @property
     def registered_entrypoints(self):
@@ -100,9 +105,31 @@ class App:
         return decorate
 
     def cls(self, _class=None, **options):
-        from .exception import UnimplementedError
+        """Makes the methods of a class run in containers, which keep an object of it. The parameters are those of the type
+        stub beside this file."""
+        if _class is not None:
+            from .exception import InvalidError
 
-        raise UnimplementedError("@app.cls is not available yet", hint="use @app.function()")
+            raise InvalidError("@app.cls needs parentheses", hint="write `@app.cls()` above the class")
+        name = options.pop("name", None)
+
+        def decorate(user_class):
+            from .cls import Cls
+
+            if isinstance(user_class, Cls):
+                user_class = user_class._clunk_class
+            if is_local():
+                from ._options import check_class
+
+                checked = check_class(self, user_class, name, options)
+            else:
+                checked = options
+            chosen = name or user_class.__qualname__
+            made = Cls(Function(self, user_class, chosen, checked))
+            self._classes[chosen] = made
+            return made
+
+        return decorate
 
     def run(self, *, name=None, detach=False, interactive=False):
         """A context, plain or async, in which the functions of the app can be called.
@@ -119,16 +146,21 @@ class App:
         raise UnimplementedError("app.deploy() is not available yet", hint="use `clunk run`, or `with app.run():`")
 
     def include(self, other):
-        """Adds the functions of another app to this one."""
-        for name, function in other._functions.items():
+        """Adds the functions and classes of another app to this one."""
+        for function in other._served():
             # The other app's defaults stay those of its functions.
             if function._options.get("image") is None:
                 function._options["image"] = other._image
             if function._options.get("include_source") is None:
                 function._options["include_source"] = other._include_source
             function._app = self
-            self._functions[name] = function
+        self._functions.update(other._functions)
+        self._classes.update(other._classes)
         return self
+
+    def _served(self):
+        """What the server knows of the app: its functions, and a function for each class."""
+        return [*self._functions.values(), *(found._service for found in self._classes.values())]
 
     def __repr__(self):
         return f"<clunk.App {self.name!r}>"

@@ -41,6 +41,10 @@ class ConnectionError(Error):
     """The server cannot be reached."""
 
 
+class DataLossError(Error):
+    """Something that was stored is gone."""
+
+
 class DeserializationError(Error):
     """An answer cannot be turned back into a Python object."""
 
@@ -89,6 +93,10 @@ class ImageBuildError(RemoteError):
     """A step of an image failed."""
 
 
+class CallCanceledError(RemoteError):
+    """The call was canceled before it had a result."""
+
+
 class SerializationError(Error):
     """A value cannot be turned into bytes."""
 
@@ -99,6 +107,10 @@ class ServiceError(Error):
 
 class TimeoutError(Error):
     """Something took longer than it may."""
+
+
+class CallExpiredError(TimeoutError):
+    """A call waited in the queue for longer than it may, and was never started."""
 
 
 class FunctionTimeoutError(TimeoutError):

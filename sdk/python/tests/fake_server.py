@@ -7,13 +7,13 @@ import hashlib
 import json
 import os
 import pickle
-import queue
 import socket
 import subprocess
 import sys
 import threading
 
 import runner_driver
+from fake_engine import EXCEPTION, FAILURE, InlineFunction, Map, Store, encode, frame
 
 TOKEN = "test-token"
 
@@ -29,6 +29,17 @@ class FakeServer:
         self.apps = {}
         self.functions = {}
         self.requests = []
+        # Functions run in the test's own process when this is set; else each in a runner process.
+        self.inline = False
+        self.store = Store()
+        # Of `map`: requests whose client went away; chunks that came; after how many results the connection breaks; results
+        # that are collected and given in reverse.
+        self.lost_maps = []
+        self.map_chunks = 0
+        self.break_after = None
+        self.reversed_results = 0
+        # Streams whose client went away.
+        self.lost_streams = []
         # Answers to give instead of the real one: (method, path start) -> (status, headers, body), used once.
         self.planned = {}
         self.lock = threading.Lock()
@@ -73,18 +84,35 @@ class FakeServer:
                 break
             name, _, value = line.decode().partition(":")
             headers[name.lower()] = value.strip()
-        body = reader.read(int(headers.get("content-length", 0)))
+        is_map = path.endswith("/map")
+        body = b"" if is_map else reader.read(int(headers.get("content-length", 0)))
         self.requests.append((method, path, headers, len(body)))
-        if headers.get("authorization") != f"Bearer {TOKEN}":
+        if not self.is_trusted(connection) and headers.get("authorization") != f"Bearer {TOKEN}":
             return answer(connection, 401, error_body("unauthorized", "the token is not right"))
         for (wanted, start), (status, more, data) in list(self.planned.items()):
             if method == wanted and path.startswith(start):
                 del self.planned[wanted, start]
-                return answer(connection, status, data, more)
-        return self._route(connection, method, path, body)
+                # What a map still sends is not read.
+                return answer(connection, status, data, more) and not is_map
+        if is_map:
+            function = self.functions[path.split("/")[3]]
+            return Map(self, function, headers.get("clunk-method"), connection, reader).serve()
+        return self._route(connection, method, path, body, headers)
 
-    def _route(self, connection, method, path, body):
+    def is_trusted(self, connection):
+        """A socket that an agent has handed out needs no token."""
+        return connection.family == socket.AF_UNIX
+
+    def dial(self):
+        """What a container gets from its agent: a socket that speaks the API."""
+        ours, theirs = socket.socketpair()
+        threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
+        return theirs
+
+    def _route(self, connection, method, path, body, headers):
+        path, _, query = path.partition("?")
         parts = path.strip("/").split("/")
+        query = dict(pair.split("=") for pair in query.split("&")) if query else {}
         if (method, path) == ("POST", "/api/trees"):
             return answer(connection, 200, self._tree(json.loads(body)))
         if (method, path) == ("POST", "/api/blobs"):
@@ -94,13 +122,124 @@ class FakeServer:
         if (method, path) == ("POST", "/api/apps"):
             return answer(connection, 200, self._app(json.loads(body)))
         if method == "GET" and parts[:2] == ["api", "apps"] and parts[-1] == "events":
-            return self._events(connection, self.apps[parts[2]])
+            return self._events(connection, self.apps[parts[2]], int(query.get("skip", 0)))
+        if method == "GET" and parts[:2] == ["api", "apps"] and parts[-1] == "functions":
+            return answer(connection, 200, self._records(self.apps[parts[2]]))
         if method == "POST" and parts[:2] == ["api", "apps"] and parts[-1] == "stop":
             self.apps[parts[2]].stop()
             return answer(connection, 200, {"app": parts[2], "state": "stopped"})
-        if method == "POST" and parts[:2] == ["api", "functions"]:
-            return answer(connection, *self.functions[parts[2]].call(body))
+        if parts[:2] == ["api", "functions"]:
+            return self._function(connection, method, parts, body, headers)
+        if parts[:2] in (["api", "calls"], ["api", "batches"]):
+            return self._durable(connection, method, parts, query)
         return answer(connection, 404, error_body("not-found", f"there is no {path}"))
+
+    def _function(self, connection, method, parts, body, headers):
+        function = self.functions[parts[2]]
+        verb = parts[3] if len(parts) > 3 else None
+        if verb == "call":
+            return answer(connection, *self._call(function, headers, body))
+        if verb == "stream":
+            return self._stream(connection, function, headers, body)
+        if verb == "spawn":
+            return answer(connection, 202, self.store.spawn(function, headers, body))
+        if verb == "variants":
+            return answer(connection, 200, {"function": self._variant(parts[2], json.loads(body))})
+        if verb == "scaling":
+            function.scaling = json.loads(body)
+            return answer(connection, 200, {"id": parts[2]})
+        return answer(connection, 200, {"id": parts[2], "queued": 7, "replicas": 3})
+
+    def _call(self, function, headers, body):
+        if not isinstance(function, InlineFunction):
+            return function.call(body)
+        value, error = function.run(headers.get("clunk-method"), body)
+        _, content = encode((value, error))
+        return (200, content, {}) if error is None else (500, content, {"clunk-outcome": "exception"})
+
+    def _stream(self, connection, function, headers, body):
+        stream(connection, 200)
+        frames = function.generate(headers.get("clunk-method"), body)
+        try:
+            for data in frames:
+                if self.is_closed(connection):
+                    self.lost_streams.append(function)
+                    return False
+                connection.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+        except OSError:
+            self.lost_streams.append(function)
+            return False
+        finally:
+            frames.close()
+        connection.sendall(b"0\r\n\r\n")
+        return True
+
+    @staticmethod
+    def is_closed(connection):
+        try:
+            return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+
+    def _variant(self, base, request):
+        record = json.loads(json.dumps(self.functions[base].record))
+        assert set(request) <= {"parameters", "resources", "policy", "env"}
+        if request.get("parameters"):
+            record["entry"]["parameters"] = request["parameters"]
+        for name in ("resources", "policy"):
+            record[name] = request.get(name) or record[name]
+        record["env"].update(request.get("env") or {})
+        text = base + json.dumps(record, sort_keys=True)
+        function_id = f"fn-{hashlib.sha256(text.encode()).hexdigest()[:26]}"
+        if function_id not in self.functions:
+            self.functions[function_id] = InlineFunction(self, self.functions[base].app, record)
+        return function_id
+
+    def _records(self, app):
+        return [{"id": key, "name": one.record["name"]} for key, one in self.functions.items() if one.app is app]
+
+    def _durable(self, connection, method, parts, query):
+        kind, name = parts[1], parts[2]
+        known = self.store.calls if kind == "calls" else self.store.batches
+        if name not in known:
+            return answer(connection, 404, error_body("not-found", f"there is no call {name}"))
+        calls = [name] if kind == "calls" else known[name]
+        if method == "POST":
+            for call in calls:
+                self.store.cancel(call)
+            return answer(connection, 200, {"id": name})
+        if kind == "calls" and parts[-1] == "result":
+            return answer(connection, *self._result(name, float(query["wait_s"])))
+        if kind == "batches" and parts[-1] == "results":
+            return self._results(connection, calls, query)
+        return answer(connection, 200, {"id": name, "inputs": len(calls), "ended": 0, "succeeded": 0})
+
+    def _result(self, call, wait):
+        outcome = self.store.outcome(call, wait)
+        if outcome is None:
+            return 202, {"id": call, "state": "running"}
+        kind, content = encode(outcome)
+        if kind == EXCEPTION:
+            return 500, content, {"clunk-outcome": "exception"}
+        if kind == FAILURE:
+            return 409, content, {"clunk-outcome": "failure"}
+        return 200, content, {"clunk-call": call}
+
+    def _results(self, connection, calls, query):
+        stream(connection, 200)
+        start, end = int(query.get("from", 0)), int(query.get("to", len(calls)))
+        for index in range(start, min(end, len(calls))):
+            outcome = None
+            while outcome is None:
+                if self.is_closed(connection):
+                    return False
+                outcome = self.store.outcome(calls[index], 0.05)
+            kind, content = encode(outcome)
+            data = frame(kind, index, content)
+            connection.sendall(b"%x\r\n%s\r\n" % (len(data), data))
+        data = frame(2, 0)
+        connection.sendall(b"%x\r\n%s\r\n0\r\n\r\n" % (len(data), data))
+        return True
 
     def _tree(self, request):
         files = sorted(request["files"], key=lambda file: file["path"])
@@ -145,22 +284,26 @@ class FakeServer:
             ids = {}
             for record in request["functions"]:
                 function_id = f"fn-{len(self.functions):026d}"
-                self.functions[function_id] = FakeFunction(self, app, record)
+                self.functions[function_id] = (InlineFunction if self.inline else FakeFunction)(self, app, record)
                 ids[record["name"]] = function_id
         return {"app": app_id, "functions": ids}
 
-    def _events(self, connection, app):
+    def _events(self, connection, app, skip):
         stream(connection, 200)
-        chunk(connection, {"type": "app", "state": "running"})
-        app.streamed = True
+        app.streamed += 1
+        app.add({"type": "app", "state": "running"}, only_first=True)
+        at = skip
         while True:
-            event = app.events.get()
-            try:
-                chunk(connection, event)
-            except OSError:
-                app.stop()
+            event = app.event(at, lambda: self.is_closed(connection))
+            if event is None:
+                if app.request.get("detach"):
+                    app.is_left = True
+                elif not app.keeps:
+                    app.stop()
                 return False
-            if event["type"] == "app":
+            at += 1
+            chunk(connection, event)
+            if event == {"type": "app", "state": "stopped"}:
                 connection.sendall(b"0\r\n\r\n")
                 return True
 
@@ -184,17 +327,43 @@ class FakeApp:
     def __init__(self, request):
         self.name = request["name"]
         self.request = request
-        self.events = queue.Queue()
+        self.events = []
+        self.changed = threading.Condition()
         self.functions = []
         self.stopped = False
-        self.streamed = False
+        # How often its events were followed.
+        self.streamed = 0
+        # A detached app whose client has gone.
+        self.is_left = False
+        # It outlives the loss of its event stream.
+        self.keeps = False
+        # The next look at the events ends their stream.
+        self.breaks = False
+
+    def add(self, event, only_first=False):
+        with self.changed:
+            if not (only_first and self.events):
+                self.events.append(event)
+            self.changed.notify_all()
+
+    def event(self, at, is_closed):
+        """The event of that number; None when the client has gone."""
+        while True:
+            with self.changed:
+                if self.breaks:
+                    self.breaks = False
+                    return None
+                if self.changed.wait_for(lambda: len(self.events) > at or self.breaks, 0.05) and not self.breaks:
+                    return self.events[at]
+            if is_closed():
+                return None
 
     def stop(self):
         if not self.stopped:
             self.stopped = True
             for function in self.functions:
                 function.stop()
-            self.events.put({"type": "app", "state": "stopped"})
+            self.add({"type": "app", "state": "stopped"})
 
 
 class FakeFunction:
@@ -231,7 +400,7 @@ class FakeFunction:
     def _log(self, call, stream_name, text):
         self.logs += 1
         record = {"type": "log", "time_ms": 0, "function": self.record["name"], "call": f"call-{call:026d}"}
-        self.app.events.put({**record, "replica": "rep-0", "stream": stream_name, "text": text})
+        self.app.add({**record, "replica": "rep-0", "stream": stream_name, "text": text})
 
     def call(self, body):
         with self.lock:
@@ -274,7 +443,7 @@ def error_body(code, message, hint=None):
 
 
 def answer(connection, status, body, headers=()):
-    data = json.dumps(body).encode() if isinstance(body, dict) else body
+    data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
     head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n"
     head += "".join(f"{name}: {value}\r\n" for name, value in dict(headers).items())
     connection.sendall(head.encode() + b"\r\n" + data if len(data) < 65536 else head.encode() + b"\r\n")

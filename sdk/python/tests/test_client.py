@@ -63,6 +63,7 @@ def pickled(value):
 
 class Named:
     _id = "fn-1"
+    _method = None
     name = "f"
 
     @staticmethod

@@ -28,6 +28,16 @@ GOOD = [
     ),
     ({"env": {"A": "b"}}, {"_env": {"A": "b"}}),
     ({"secrets": [], "volumes": {}, "retries": None, "schedule": None}, {"_policy": {}}),
+    ({"buffer_containers": 2, "workers": 4}, {"_policy": {"buffer_containers": 2, "workers": 4}}),
+    ({"queue_timeout": 60}, {"_policy": {"queue_timeout_s": 60}}),
+    (
+        {"retries": 3},
+        {"_policy": {"retries": {"max_retries": 3, "initial_delay_ms": 1000, "backoff_coefficient": 1.0, "max_delay_ms": 60000}}},
+    ),
+    (
+        {"retries": clunk.Retries(max_retries=2, initial_delay=0.5, backoff_coefficient=3, max_delay=10)},
+        {"_policy": {"retries": {"max_retries": 2, "initial_delay_ms": 500, "backoff_coefficient": 3.0, "max_delay_ms": 10000}}},
+    ),
 ]
 RESOURCES = [
     ({"cpu": 0.5}, {"cpu_millis": 500}),
@@ -35,6 +45,7 @@ RESOURCES = [
     ({"cpu": (1, 4.5)}, {"cpu_millis": 1000, "cpu_limit_millis": 4500}),
     ({"memory": 512}, {"memory_mib": 512}),
     ({"memory": (512, 1024)}, {"memory_mib": 512, "memory_limit_mib": 1024}),
+    ({"ephemeral_disk": 1024}, {"disk_mib": 1024}),
     ({"gpu": "h100:2"}, {"gpu": ["h100:2"]}),
     ({"gpu": ["H100", "A100"]}, {"gpu": ["H100", "A100"]}),
 ]
@@ -54,10 +65,18 @@ BAD = [
     ({"min_containers": 3, "max_containers": 2}, "min_containers is more than max_containers"),
     ({"image": "debian"}, "image must be a clunk.Image, not 'debian'"),
     ({"name": 3}, "name must be text"),
+    ({"retries": 11}, "retries must be from 0 to 10, not 11"),
+    ({"retries": "2"}, "retries must be a whole number or clunk.Retries"),
+    ({"workers": 65}, "workers must be from 0 to 64"),
+    ({"workers": 2, "single_use_containers": True}, "leaves nothing to do for workers"),
+    ({"queue_timeout": 0}, "queue_timeout must be from 1 to"),
+    ({"ephemeral_disk": 0}, "ephemeral_disk must be from 1"),
+    ({"max_inputs": 1}, "`max_inputs` is now called `single_use_containers`"),
+    ({"allow_concurrent_inputs": 5}, "@clunk.concurrent"),
     ({"keep_warm": 1}, "`keep_warm` is now called `min_containers`"),
     ({"timeot": 1}, "has no parameter `timeot`\nhint: did you mean `timeout`"),
 ]
-COMING = ["secrets", "volumes", "schedule", "retries", "region", "enable_memory_snapshot", "proxy", "serialized"]
+COMING = ["secrets", "volumes", "schedule", "region", "enable_memory_snapshot", "proxy", "serialized"]
 
 
 @pytest.mark.parametrize(("options", "expected"), GOOD, ids=[str(options) for options, _ in GOOD])
@@ -92,8 +111,10 @@ def test_functions_that_cannot_travel():
 
     with pytest.raises(exception.InvalidError, match="defined inside another function"):
         app.function()(inner)
-    with pytest.raises(exception.UnimplementedError, match="is a generator"):
-        app.function()(gen)
+    assert app.function()(gen)._is_generator
+    assert app.function(name="x", is_generator=True)(f)._is_generator
+    with pytest.raises(exception.InvalidError, match="is a generator, which cannot be tried again"):
+        app.function(retries=1)(gen)
     with pytest.raises(exception.InvalidError, match="not the class"):
         app.function()(type("C", (), {}))
     with pytest.raises(exception.InvalidError, match="needs parentheses"):
@@ -120,9 +141,9 @@ def test_a_function_object():
         made(3)
     with pytest.raises(exception.ExecutionError, match="its app does not run"):
         made.remote(3)
-    for name in ("map", "starmap", "spawn", "for_each", "remote_gen"):
-        with pytest.raises(exception.UnimplementedError, match="not available yet"):
-            getattr(made, name)()
+    for name in ("map", "starmap", "spawn", "for_each", "spawn_map"):
+        with pytest.raises(exception.ExecutionError, match="its app does not run"):
+            getattr(made, name)([1])
 
 
 def test_apps():
@@ -131,8 +152,6 @@ def test_apps():
             clunk.App(**wrong)
     with pytest.raises(exception.UnimplementedError, match="App 'a': `secrets` is not available yet"):
         clunk.App("a", secrets=["s"])
-    with pytest.raises(exception.UnimplementedError, match="@app.cls is not available yet"):
-        clunk.App().cls()
     with pytest.raises(exception.UnimplementedError, match="clunk.Secret is not available yet"):
         clunk.Secret  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
@@ -154,7 +173,7 @@ def test_in_a_container_nothing_is_checked(monkeypatch):
     made = app.function(timeot=1, secrets=["later"])(f)
     assert not clunk.is_local()
     assert made.local(2) == 2
-    with pytest.raises(exception.UnimplementedError, match="in a container"):
+    with pytest.raises(exception.ExecutionError, match="no app runs"):
         made.remote(3)
     with pytest.raises(exception.UnimplementedError):
         app.run().__enter__()

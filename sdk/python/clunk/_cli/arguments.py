@@ -64,7 +64,14 @@ def _to_path(text):
     return Path(text)
 
 
-_CONVERTERS = {"int": _to_int, "float": float, "bool": _to_bool, "datetime": _to_datetime, "path": _to_path}
+_CONVERTERS = {
+    "int": _to_int,
+    "float": float,
+    "bool": _to_bool,
+    "bytes": str.encode,
+    "datetime": _to_datetime,
+    "path": _to_path,
+}
 _WORDS = {
     "int": "a whole number",
     "float": "a number",
@@ -77,18 +84,37 @@ _WORDS = {
 class Signature:
     """The flags of one function."""
 
-    def __init__(self, function, command):
+    def __init__(self, function, command, user_class=None):
+        """`user_class`: what `function` is a method of; its parameters are flags too."""
         self.command = command
         self.function = function
         self.flags = []
         # Whether it takes `*args`: words that are no flag; and whether that is all, so that every word is raw.
         self.takes_rest = self.takes_raw = False
         code = function.__code__ if hasattr(function, "__code__") else None
+        if user_class is not None:
+            self._read_class(user_class)
         # Most entry points take nothing; `inspect` and `typing` are slow to import.
         if code is None or code.co_argcount or code.co_kwonlyargcount or code.co_flags & 0x0C:
-            self._read(function)
+            self._read(function, user_class is not None)
 
-    def _read(self, function):
+    def _read_class(self, user_class):
+        import inspect
+
+        from clunk._parameters import MISSING, declared, has_init, kind_of
+
+        if has_init(user_class):
+            self._read(user_class.__init__, True)
+        for name, given in declared(user_class).items():
+            if not given.init:
+                continue
+            kind = {str: "text", bytes: "bytes"}.get(kind_of(user_class, name)) or kind_of(user_class, name).__name__
+            self.flags.append(Flag(name, kind, inspect.Parameter.empty if given.default is MISSING else given.default))
+        for flag in self.flags:
+            if flag.default is inspect.Parameter.empty:
+                flag.default = _EMPTY
+
+    def _read(self, function, is_method=False):
         import inspect
         import typing
 
@@ -96,7 +122,8 @@ class Signature:
             hints = typing.get_type_hints(function)
         except Exception:
             hints = {}
-        for parameter in inspect.signature(function).parameters.values():
+        # An object comes before what the caller gives.
+        for parameter in list(inspect.signature(function).parameters.values())[int(is_method) :]:
             if parameter.kind is parameter.VAR_POSITIONAL:
                 self.takes_rest = True
             elif parameter.kind is parameter.VAR_KEYWORD:

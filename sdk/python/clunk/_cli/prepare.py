@@ -15,8 +15,7 @@ def prepare(words):
     path, name = parse_ref(words[0])
     module = load(path, False, [])
     target = find_target(module, name, path, False)
-    functions = list(target.app._functions.values())
-    function = target.function if target.is_remote else next(iter(functions), None)
+    function = target.served if target.is_remote else next(iter(target.app._served()), None)
     if function is None:
         raise Exit(2, f"{path} has no function whose image could be opened", "clunk shell")
     from clunk._client.client import Client

@@ -14,10 +14,43 @@ class Target:
 
     def __init__(self, app, found, ref):
         self.app = app
+        # A function, a method, or an entry point.
         self.function = found
-        self.is_remote = isinstance(found, Function)
+        self.is_remote = not isinstance(found, LocalEntrypoint)
         self.raw = found._clunk_function if self.is_remote else found._clunk_entrypoint
+        # The class whose parameters are flags as well.
+        self.parameters = found.cls._clunk_class if isinstance(found, MethodOf) else None
         self.command = f"clunk run {ref}::{found.name}"
+
+    @property
+    def served(self):
+        """The function as the server knows it."""
+        return self.function.cls._service if isinstance(self.function, MethodOf) else self.function
+
+    def bind(self, kwargs):
+        """What to call; takes the parameters of its class out of the arguments."""
+        if not isinstance(self.function, MethodOf):
+            return self.function
+        from clunk._parameters import declared, has_init
+
+        user_class = self.parameters
+        names = declared(user_class)
+        if has_init(user_class):
+            code = user_class.__init__.__code__
+            names = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+        values = {name: kwargs.pop(name) for name in names if name in kwargs}
+        return getattr(self.function.cls(**values), self.function.method)
+
+
+class MethodOf:
+    """A method of a class of an app, whose object is made when its parameters are known."""
+
+    def __init__(self, cls, method, function):
+        self.cls = cls
+        self.method = method
+        self._app = cls._app
+        self._clunk_function = function
+        self.name = self.__qualname__ = f"{cls.name}.{method}"
 
 
 def parse_ref(ref):
@@ -148,6 +181,8 @@ def _members(apps):
             seen.add(id(app))
             entrypoints += app._entrypoints.values()
             functions += app._functions.values()
+            for cls in app._classes.values():
+                functions += [MethodOf(cls, name, method) for name, method in cls._named_methods().items()]
     return entrypoints, functions
 
 
@@ -170,6 +205,10 @@ def _named(module, apps, name, shown):
         name = rest
     for member in [*entrypoints, *functions]:
         if name in (member.name, member.__qualname__):
+            return member
+    for member in functions:
+        # A class with one method is called by its own name as well.
+        if isinstance(member, MethodOf) and name == member.cls.name and len(member.cls._named_methods()) == 1:
             return member
     found = getattr(module, name, None)
     if isinstance(found, (Function, LocalEntrypoint)):

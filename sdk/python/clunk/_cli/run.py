@@ -21,6 +21,7 @@ usage: clunk run [OPTIONS] FILE[::NAME] [ARGUMENTS]
 options, before FILE:
   -m, --module          FILE is the name of a module
   --local               run everything in this process: no server, no container
+  -d, --detach          the app lives on until its last call has ended, whatever happens here
   --json                print the returned value as JSON
   -w, --write-result F  write the returned text or bytes to a file
   -n, --name NAME       name of the app
@@ -33,6 +34,7 @@ class Options:
     def __init__(self):
         self.module = False
         self.local = False
+        self.detach = False
         self.json = False
         self.quiet = False
         self.name = None
@@ -45,6 +47,8 @@ _SWITCHES = {
     "-m": "module",
     "--module": "module",
     "--local": "local",
+    "-d": "detach",
+    "--detach": "detach",
     "--json": "json",
     "-q": "quiet",
     "--quiet": "quiet",
@@ -68,7 +72,7 @@ def parse_options(words):
         elif word in ("-h", "--help"):
             print(HELP, end="")
             raise Exit(DONE)
-        elif word in ("-d", "--detach", "-i", "--interactive", "-e", "--env"):
+        elif word in ("-i", "--interactive", "-e", "--env"):
             raise usage(f"{word} is not available yet")
         elif word == "-":
             raise usage("a script from standard input is not available yet", "write it to a file")
@@ -87,7 +91,7 @@ def run(words):
     path, name = parse_ref(options.ref)
     module = load(path, options.module, options.rest)
     target = find_target(module, name, options.ref.partition("::")[0], options.module)
-    signature = _arguments.Signature(target.raw, target.command)
+    signature = _arguments.Signature(target.raw, target.command, target.parameters)
     if any(word in ("--help", "-h") for word in options.rest) and not signature.takes_raw:
         print(signature.help(), end="")
         return DONE
@@ -100,17 +104,25 @@ def run(words):
 
 def start(target: Target, options, args, kwargs):
     """Runs the app around the entry point; the exit code."""
-    from clunk._session import LocalSession, RunContext
     from clunk.output import Output
 
     if options.local:
-        target.app._session = LocalSession()
-        value, error = outcome(target, args, kwargs)
+        from clunk._local import LocalSession
+
+        target.app._session = session = LocalSession()
+        try:
+            value, error = outcome(target, args, kwargs)
+        finally:
+            session.stop()
     else:
+        from clunk._session import RunContext
+
         second_interrupt_ends()
         output = Output(words=not options.quiet)
-        with RunContext(target.app, name=options.name, output=output):
-            value, error = outcome(target, args, kwargs)
+        with RunContext(target.app, name=options.name, output=output, detach=options.detach) as app:
+            if options.detach:
+                output.say(f"{app.app_id} lives on until its last call has ended; follow it: clunk logs {app.app_id}")
+            value, error = outcome(target, args, kwargs, options.detach)
     # The last lines of the containers have been printed by now, so the value comes after them.
     if error is not None:
         return show_error(error)
@@ -118,11 +130,11 @@ def start(target: Target, options, args, kwargs):
     return DONE
 
 
-def outcome(target, args, kwargs):
+def outcome(target, args, kwargs, detach=False):
     """`(value, None)` or `(None, exception)` of the entry point."""
     try:
         if target.is_remote:
-            return target.function.remote(*args, **kwargs), None
+            return call(target.bind(kwargs), args, kwargs, detach), None
         value = target.raw(*args, **kwargs)
         if hasattr(type(value), "__await__"):
             import asyncio
@@ -131,6 +143,18 @@ def outcome(target, args, kwargs):
         return value, None
     except Exception as error:
         return None, error
+
+
+def call(function, args, kwargs, detach):
+    """The value of a function; what a generator yields is printed as it comes."""
+    if function._is_generator:
+        for value in function.remote_gen(*args, **kwargs):
+            print(value, flush=True)
+        return None
+    if detach:
+        # This call outlives us as well.
+        return function.spawn(*args, **kwargs).get()
+    return function.remote(*args, **kwargs)
 
 
 def show_error(error):

@@ -7,14 +7,15 @@ from clunk import exception
 from clunk._payload import Unpickler, dump, explain_arguments, loads
 
 from .client import server_error
-from .http import BodyReader, Connection, ConnectionLost
+from .http import BodyReader, ConnectionLost
+from .patience import retry_after
 
 # A larger result is read straight into its object; below, one read and one copy are quicker. Bytes.
 STREAM_MIN = 256 << 10
-# How long a refused call waits before it is offered again, when the server does not say. Seconds.
-RETRY_AFTER_S = 0.1
 # Calls that one event loop has under way at once: each is a connection, and a process may hold 1024 files by default.
 ASYNC_CONNECTIONS_MAX = 256
+# What one read of a stream takes at most. Bytes.
+RECEIVE_SIZE = 64 << 10
 PICKLE_TYPE = "application/x-python-pickle"
 
 
@@ -28,7 +29,8 @@ def encode(function, args, kwargs):
 
 def argument_error(function, args, kwargs, error):
     code = getattr(function._clunk_function, "__code__", None)
-    names = code.co_varnames[: code.co_argcount] if code else ()
+    # A method's `self` is no argument of the call.
+    names = code.co_varnames[0 if function._method is None else 1 : code.co_argcount] if code else ()
     found = explain_arguments(args, kwargs, names)
     if found is None:
         return exception.SerializationError(f"the arguments of {function.name} have no pickle: {error}")
@@ -42,31 +44,36 @@ def argument_error(function, args, kwargs, error):
 class Calls:
     """The calls of one running app."""
 
-    def __init__(self, client, raise_remote, wait_for_logs=None):
+    def __init__(self, client, remote_error, wait_for_logs=None):
         self._client = client
         # Called with a call and how many log events it sent.
         self._wait_for_logs = wait_for_logs
         # Makes the local exception from an exception package.
-        self._raise_remote = raise_remote
+        self.remote_error = remote_error
         self._heads = {}
         self._loops = {}
+        self.is_closed = False
 
-    def _request(self, function, args, kwargs):
+    def request(self, function, args, kwargs, verb="call"):
+        """The pieces of a request that carries one set of arguments."""
         pieces = encode(function, args, kwargs)
-        head = self._heads.get(function._id)
+        key = function._id, function._method, verb
+        head = self._heads.get(key)
         if head is None:
-            head = self._heads[function._id] = (
-                f"POST {self._client._prefix}/api/functions/{function._id}/call".encode()
-                + self._client.head
-                + f"Content-Type: {PICKLE_TYPE}\r\nContent-Length: ".encode()
-            )
+            head = self._heads[key] = self.head(function, verb, PICKLE_TYPE) + b"Content-Length: "
         return [head + b"%d\r\n\r\n" % pieces.size, *pieces.parts]
+
+    def head(self, function, verb, content_type):
+        """The head of a request that calls a function, up to what says how long its body is."""
+        method = f"clunk-method: {function._method}\r\n" if function._method else ""
+        path = f"POST {self._client._prefix}/api/functions/{function._id}/{verb}"
+        return path.encode() + self._client.head + f"{method}Content-Type: {content_type}\r\n".encode()
 
     # Blocking
 
     def call(self, function, args, kwargs):
         """`(value, None)` or `(None, exception)`."""
-        request = self._request(function, args, kwargs)
+        request = self.request(function, args, kwargs)
         while True:
             connection = self._client.connection()
             try:
@@ -75,17 +82,22 @@ class Calls:
                 if head.status == 200 and (head.length or 0) >= STREAM_MIN:
                     outcome = self._read_value(connection, head), None
                 else:
-                    outcome = self._outcome(head, connection.receive_body(head), function)
+                    outcome = self.outcome(head, connection.receive_body(head), function)
             except BaseException as error:
                 connection.close()
-                self._client._explain_loss(error)
+                self._client.explain_loss(error)
                 raise
             self._client.give_back(connection, head)
             if outcome is not None:
-                if head.headers.get(b"clunk-logs", b"0") != b"0" and self._wait_for_logs is not None:
-                    self._wait_for_logs(head.get(b"clunk-call"), int(head.get(b"clunk-logs")))
+                if head.headers.get(b"clunk-logs", b"0") != b"0":
+                    self.wait_for_logs(head)
                 return outcome
             time.sleep(retry_after(head))
+
+    def wait_for_logs(self, head):
+        """Lets what a call printed stand before what follows it."""
+        if self._wait_for_logs is not None and head.get(b"clunk-logs"):
+            self._wait_for_logs(head.get(b"clunk-call"), int(head.get(b"clunk-logs")))
 
     def _read_value(self, connection, head):
         reader = BodyReader(connection, head.length)
@@ -99,7 +111,7 @@ class Calls:
             raise exception.DeserializationError("the result is longer than its pickle")
         return value
 
-    def _outcome(self, head, body, function):
+    def outcome(self, head, body, function=None):
         """What a complete answer says; None when the queue was full and the call should be offered again."""
         if head.status == 200:
             try:
@@ -107,7 +119,7 @@ class Calls:
             except Exception as error:
                 raise result_error(error) from error
         if head.get(b"clunk-outcome") == "exception":
-            return None, self._raise_remote(body, function)
+            return None, self.remote_error(body, function)
         if head.status == 429:
             return None
         return None, failure(head.status, body)
@@ -117,23 +129,34 @@ class Calls:
     async def call_async(self, function, args, kwargs):
         import asyncio
 
-        request = self._request(function, args, kwargs)
+        request = self.request(function, args, kwargs)
+        while True:
+            head, body = await self.exchange_async(request)
+            outcome = self.outcome(head, body, function)
+            if outcome is not None:
+                if head.headers.get(b"clunk-logs", b"0") != b"0":
+                    await asyncio.get_running_loop().run_in_executor(None, self.wait_for_logs, head)
+                return outcome
+            await asyncio.sleep(retry_after(head))
+
+    async def exchange_async(self, request):
+        """Sends the pieces of a request; the head and the body of the answer."""
+        lane = self.lane()
+        async with lane.semaphore:
+            return await lane.exchange(request)
+
+    def lane(self):
+        """The connections of the running event loop."""
+        import asyncio
+
         loop = asyncio.get_running_loop()
         lane = self._loops.get(loop)
         if lane is None:
             lane = self._loops[loop] = _Lane(self._client, loop, asyncio.Semaphore(ASYNC_CONNECTIONS_MAX))
-        while True:
-            async with lane.semaphore:
-                head, body = await lane.exchange(request)
-            outcome = self._outcome(head, body, function)
-            if outcome is not None:
-                if head.headers.get(b"clunk-logs", b"0") != b"0" and self._wait_for_logs is not None:
-                    wait = self._wait_for_logs, head.get(b"clunk-call"), int(head.get(b"clunk-logs"))
-                    await loop.run_in_executor(None, *wait)
-                return outcome
-            await asyncio.sleep(retry_after(head))
+        return lane
 
     def close(self):
+        self.is_closed = True
         for lane in self._loops.values():
             lane.close()
 
@@ -149,6 +172,11 @@ class _Lane:
 
     async def exchange(self, request):
         """One request and its whole answer. When it is canceled its connection closes, which cancels the call."""
+        connection, head = await self.begin(request)
+        return head, await self.finish(connection, head)
+
+    async def begin(self, request):
+        """Sends a request and reads the head of its answer: `(connection, head)`."""
         connection = await self._connection()
         try:
             await self._send(connection, request)
@@ -158,16 +186,38 @@ class _Lane:
                 head = connection.find_head()
                 if head is None:
                     connection._end += await self._read(connection, connection._view[connection._end :])
+        except BaseException as error:
+            connection.close()
+            self.client.explain_loss(error)
+            raise
+        return connection, head
+
+    async def finish(self, connection, head):
+        """Reads the body of an answer."""
+        try:
             body = await self._body(connection, head)
         except BaseException as error:
             connection.close()
-            self.client._explain_loss(error)
+            self.client.explain_loss(error)
             raise
+        self.give_back(connection, head)
+        return body
+
+    def give_back(self, connection, head):
         if head.keeps_open:
             self.idle.append(connection)
         else:
             connection.close()
-        return head, body
+
+    async def more(self, connection):
+        """What comes next on a connection, up to its end."""
+        try:
+            data = await self.loop.sock_recv(connection.socket, RECEIVE_SIZE)
+        except OSError as error:
+            raise ConnectionLost(f"the connection to the server broke: {error}") from None
+        if not data:
+            raise ConnectionLost("the server closed the connection")
+        return data
 
     async def _connection(self):
         while self.idle:
@@ -180,7 +230,7 @@ class _Lane:
                 ".aio() over https is not available yet", hint="use .remote() in threads"
             )
         # The server is near and its backlog deep: a blocking connect takes microseconds.
-        connection = Connection(self.client.address)
+        connection = self.client.open()
         connection.socket.setblocking(False)
         return connection
 
@@ -212,7 +262,7 @@ class _Lane:
     async def _body(self, connection, head):
         size = head.length
         if size is None:
-            raise exception.ConnectionError("the answer to a call has no length")
+            raise exception.ConnectionError("the answer has no length")
         data = connection.buffered(size)
         if len(data) == size:
             return data
@@ -227,13 +277,6 @@ class _Lane:
     def close(self):
         while self.idle:
             self.idle.pop().close()
-
-
-def retry_after(head):
-    try:
-        return min(float(head.get(b"retry-after")), 5.0)
-    except (TypeError, ValueError):
-        return RETRY_AFTER_S
 
 
 def result_error(error):

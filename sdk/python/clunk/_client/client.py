@@ -1,14 +1,19 @@
 """Requests to the server, with its errors as exceptions and its connections pooled."""
 
 import json
+import os
 import sys
+import time
+from weakref import WeakSet
 
 import clunk
 from clunk import exception
 
-from .discovery import local_socket
 from .http import Connection, ConnectionLost
+from .patience import Patience, retry_after
 
+# How long a request that is refused for now is offered again. Seconds.
+REFUSED_MAX_S = 60
 # Connections that wait for work; more are closed when they come back.
 IDLE_MAX = 64
 
@@ -28,7 +33,11 @@ _CLASSES = {
     "queue-full": exception.ResourceExhaustedError,
     "registry-denied": exception.PermissionDeniedError,
     "start-failed": exception.ExecutionError,
-    "call-canceled": exception.ExecutionError,
+    "blob-missing": exception.DataLossError,
+    "call-canceled": exception.CallCanceledError,
+    "call-expired": exception.CallExpiredError,
+    "cannot-place": exception.InvalidError,
+    "result-expired": exception.OutputExpiredError,
     "unauthorized": exception.AuthError,
     "version-mismatch": exception.VersionError,
 }
@@ -37,6 +46,7 @@ _STATUSES = {
     403: exception.PermissionDeniedError,
     404: exception.NotFoundError,
     409: exception.ConflictError,
+    410: exception.OutputExpiredError,
     413: exception.RequestSizeError,
     426: exception.VersionError,
     429: exception.ResourceExhaustedError,
@@ -64,21 +74,31 @@ class Client:
     """One server. Any thread may use it."""
 
     def __init__(self, url, token):
+        from .discovery import local_socket
+
         self.url = url.rstrip("/")
         self.address, self._tls, prefix = _parse_url(self.url)
-        self._prefix = prefix
-        self._idle = []
-        python = sys.version.partition(" ")[0]
         host = f"{self.address[0]}:{self.address[1]}"
         if not self._tls:
             self.address = local_socket(self.url) or self.address
+        self._set_up(prefix, host, f"Authorization: Bearer {token}\r\n")
+
+    def _set_up(self, prefix, host, more):
+        self._prefix = prefix
+        self._idle = []
+        python = sys.version.partition(" ")[0]
         self.head = (
-            f" HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+            f" HTTP/1.1\r\nHost: {host}\r\n{more}"
             f"clunk-client: python/{clunk.__version__}\r\n"
             f"clunk-python: {python}\r\n"
         ).encode()
+        _clients.add(self)
 
     # Connections
+
+    def open(self):
+        """A new connection."""
+        return Connection(self.address, self._tls)
 
     def connection(self):
         """An open connection, from the pool when there is one that still stands."""
@@ -86,7 +106,7 @@ class Client:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return Connection(self.address, self._tls)
+                return self.open()
             if not connection.is_stale():
                 return connection
             connection.close()
@@ -101,10 +121,11 @@ class Client:
         while self._idle:
             self._idle.pop().close()
 
-    def request_head(self, method, path, size=None, content_type=None):
+    def request_head(self, method, path, size=None, content_type=None, headers=""):
+        """`headers`: more of them, each with its line end."""
         kind = f"Content-Type: {content_type}\r\n" if content_type else ""
         length = f"Content-Length: {size}\r\n" if size is not None else ""
-        return b"".join((f"{method} {self._prefix}{path}".encode(), self.head, f"{kind}{length}\r\n".encode()))
+        return b"".join((f"{method} {self._prefix}{path}".encode(), self.head, f"{kind}{length}{headers}\r\n".encode()))
 
     # Requests
 
@@ -112,20 +133,30 @@ class Client:
         """A request with a JSON body, or none, and the JSON answer."""
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
         kind = None if body is None else "application/json"
-        request = self.request_head(method, path, len(data), kind)
+        request = [self.request_head(method, path, len(data), kind), data]
+        patience = Patience(REFUSED_MAX_S)
+        while True:
+            head, answer = self.exchange(request)
+            if head.status != 429 or patience.is_spent:
+                break
+            time.sleep(retry_after(head))
+        if head.status >= 400:
+            raise server_error(head.status, answer)
+        return json.loads(bytes(answer)) if answer else {}
+
+    def exchange(self, request):
+        """Sends the pieces of a request; the head and the body of the answer."""
         connection = self.connection()
         try:
-            connection.send([request, data])
+            connection.send(request)
             head = connection.receive_head()
             answer = connection.receive_body(head)
         except BaseException as error:
             connection.close()
-            self._explain_loss(error)
+            self.explain_loss(error)
             raise
         self.give_back(connection, head)
-        if head.status >= 400:
-            raise server_error(head.status, answer)
-        return json.loads(bytes(answer)) if answer else {}
+        return head, answer
 
     def stream(self, method, path, body=None):
         """Opens a request whose answer is one JSON object a line, as they come: `(connection, iterator)`."""
@@ -161,9 +192,34 @@ class Client:
             else:
                 connection.close()
 
-    def _explain_loss(self, error):
+    def explain_loss(self, error):
         if isinstance(error, ConnectionLost) and error.hint is None:
             error.hint = f"see whether the server at {self.url} still runs: clunk status"
+
+
+class ContainerClient(Client):
+    """The server as a container reaches it: the same API, over sockets that the agent hands out."""
+
+    _tls = None
+    url = "the container's agent"
+
+    def __init__(self):
+        self._set_up("", "clunk", "")
+
+    def open(self):
+        from clunk._runner import dial
+
+        return Connection(None, raw=dial.connect())
+
+
+def _after_fork():
+    """A child process must not speak on the connections of its parent."""
+    for client in _clients:
+        client._idle = []
+
+
+_clients = WeakSet()
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _parse_url(url):

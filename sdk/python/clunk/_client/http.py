@@ -23,6 +23,11 @@ class ConnectionLost(ConnectionError):
         self.started = started
 
 
+def is_wait(error):
+    """Whether an error of a socket that does not block only says that it would."""
+    return isinstance(error, BlockingIOError) or type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError")
+
+
 class Head:
     """Status and headers of an answer."""
 
@@ -79,8 +84,10 @@ def connect(address):
 class Connection:
     """One connection: a request, its answer, the next request."""
 
-    def __init__(self, address, tls=None):
-        raw = connect(address)
+    def __init__(self, address, tls=None, raw=None):
+        """`raw`: a socket that is connected already."""
+        if raw is None:
+            raw = connect(address)
         self.tls = tls is not None
         self.socket = tls.wrap_socket(raw, server_hostname=address[0]) if tls else raw
         self._buffer = bytearray(BUFFER_SIZE)
@@ -132,6 +139,24 @@ class Connection:
             raise ConnectionLost(f"the connection to the server broke while sending: {error}") from None
         if sent != size:
             raise EOFError
+
+    def try_send(self, data):
+        """Sends what the kernel takes at once; how many bytes that were."""
+        try:
+            return self.socket.send(data)
+        except BaseException as error:
+            if is_wait(error):
+                return 0
+            raise
+
+    def try_receive(self, size):
+        """What has come, up to `size` bytes: nothing at the end, None when there is nothing yet."""
+        try:
+            return self.socket.recv(size)
+        except BaseException as error:
+            if is_wait(error):
+                return None
+            raise
 
     # Receiving
 
