@@ -45,6 +45,8 @@ const INSERT_WAITING: Many = Many {
 const INSERT_PARTS: Many =
     Many { head: "INSERT INTO parts (batch, first, count, call) VALUES ", row: "(?,?,?,?)", tail: "" };
 
+pub const FIND_KEY: &str = "SELECT accepted, batch, calls FROM keys WHERE app = ? AND key = ?";
+
 /// Writes all submissions that can be accepted. The outer error is the database's, and nothing is to be kept then.
 pub async fn write(
     connection: &mut SqliteConnection,
@@ -119,7 +121,7 @@ async fn find_key(
     submission: &Submission,
 ) -> Result<Option<Submitted>, StoreError> {
     let Some(key) = &submission.key else { return Ok(None) };
-    let row = sqlx::query("SELECT accepted, batch, calls FROM keys WHERE app = ? AND key = ?")
+    let row = sqlx::query(FIND_KEY)
         .bind(&submission.app.to_bytes()[..])
         .bind(key)
         .fetch_optional(connection)
