@@ -209,7 +209,7 @@ async fn insert_key(
     let batch = submission.batch.map(|batch| match batch {
         IntoBatch::New { id, .. } | IntoBatch::Existing(id) => id.to_bytes().to_vec(),
     });
-    let calls: Vec<u8> = runs.iter().flat_map(Run::to_bytes).collect();
+    let calls: Vec<u8> = runs.iter().flat_map(|run| run.to_bytes()).collect();
     sqlx::query("INSERT INTO keys (app, key, created_ms, accepted, batch, calls) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(&submission.app.to_bytes()[..])
         .bind(key)
@@ -270,7 +270,7 @@ impl Run {
     /// In the database: 16 bytes of the first id, 8 bytes of the count.
     const LEN: usize = 24;
 
-    fn to_bytes(&self) -> [u8; Self::LEN] {
+    fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..16].copy_from_slice(&self.first.to_bytes());
         bytes[16..].copy_from_slice(&self.count.to_be_bytes());
