@@ -94,7 +94,8 @@ async fn main() {
     let folder = std::env::args().nth(1).map(PathBuf::from).unwrap_or_else(std::env::temp_dir);
     let folder = tempfile::tempdir_in(folder).expect("a folder");
     let path = folder.path().join("clunk.db");
-    let store: Shared = Arc::new(SqliteStore::open(&path).await.expect("a store"));
+    let opened = Arc::new(SqliteStore::open(&path).await.expect("a store"));
+    let store: Shared = opened.clone();
     say(&format!("accept, 1 call x {TASKS} tasks      {:>9.0} calls/s", accept(&store, TASKS, 1, 300).await));
     say(&format!("accept, 100 calls x 4 tasks    {:>9.0} calls/s", accept(&store, 4, 100, 200).await));
     say(&format!("accept, 10,000 calls x 2 tasks {:>9.0} calls/s", accept(&store, 2, REQUEST, 10).await));
@@ -110,6 +111,14 @@ async fn main() {
         "{PENDING} pending: enqueued at {rate:.0} calls/s; {} MiB of memory, {size} MiB of file",
         memory_mib()
     ));
+    drop(store);
+    Arc::into_inner(opened).expect("nobody else has it").close().await;
+    let start = Instant::now();
+    let store: Shared = Arc::new(SqliteStore::open(&path).await.expect("a store"));
+    let (open_s, start) = (start.elapsed().as_secs_f64(), Instant::now());
+    let depths = store.queue_depths().await.expect("counted");
+    let count_s = start.elapsed().as_secs_f64();
+    say(&format!("opened again in {open_s:.2} s; {} queues counted in {count_s:.2} s", depths.len()));
     let mut after_seq = 0;
     let tenth = PENDING / 10;
     for part in 1..=10 {
