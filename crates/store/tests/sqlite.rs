@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use clunk_store::{SqliteStore, StoreError, contract};
+use clunk_store::{CallFilter, SqliteStore, StoreError, contract};
 
 async fn open(folder: &tempfile::TempDir) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(&folder.path().join("clunk.db")).await
@@ -81,4 +81,51 @@ async fn a_store_of_the_future_is_refused() {
     sqlx::query("PRAGMA user_version = 99").execute(&pool).await.unwrap();
     pool.close().await;
     assert!(matches!(open(&folder).await.err().unwrap(), StoreError::Newer { found: 99, .. }));
+}
+
+/// The fixture was written by the release that had schema 1: two apps, one of them running, and six calls.
+#[tokio::test]
+async fn a_store_of_schema_1_is_brought_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/schema-1.db");
+    std::fs::copy(old, folder.path().join("clunk.db")).unwrap();
+    let store: contract::Shared = Arc::new(open(&folder).await.unwrap());
+    let apps = store.apps(10).await.unwrap();
+    let names: Vec<_> = apps.iter().map(|app| (app.name.as_str(), app.state.as_str())).collect();
+    assert_eq!(names, [("still", "running"), ("old", "stopped")]);
+    assert_eq!(apps[1].functions, ["cube", "square"]);
+    let running = store.running_apps().await.unwrap();
+    assert_eq!((running.len(), running[0].workspace.as_str(), running[0].detached), (1, "main", false));
+
+    let calls = store.calls(CallFilter { limit: 10, ..CallFilter::default() }).await.unwrap();
+    let found: Vec<_> =
+        calls.iter().map(|call| (call.function.as_str(), call.state.as_str(), call.attempts)).collect();
+    // What had not ended was lost with its server.
+    let expected = [
+        ("wait", "failed", 0),
+        ("wait", "failed", 1),
+        ("cube", "canceled", 1),
+        ("cube", "timed_out", 1),
+        ("square", "failed", 1),
+        ("square", "succeeded", 1),
+    ];
+    assert_eq!(found, expected);
+    assert!(calls[0].error.as_ref().unwrap().starts_with("app-stopped"));
+    let begin = 1_760_000_000_000;
+    let first = &calls[5];
+    assert_eq!((first.app, first.id.created_ms(), first.durable), (apps[1].id, begin + 11, false));
+    assert_eq!(
+        (first.created_ms, first.started_ms, first.ended_ms),
+        (begin + 11, Some(begin + 21), Some(begin + 31))
+    );
+    assert_eq!(calls[4].error.as_deref(), Some("ValueError: no"));
+    let of_app = CallFilter { app: Some(apps[1].id), limit: 10, ..CallFilter::default() };
+    assert_eq!(store.calls(of_app).await.unwrap(), calls[2..]);
+
+    // It works on, also when it is opened again.
+    contract::accepted_calls_wait(&store).await;
+    drop(store);
+    let store: contract::Shared = Arc::new(open(&folder).await.unwrap());
+    contract::results_are_kept(&store).await;
+    assert_eq!(store.call(first.id).await.unwrap().as_ref(), Some(first));
 }

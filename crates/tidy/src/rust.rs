@@ -68,8 +68,9 @@ struct Source<'a> {
 
 impl Source<'_> {
     fn is_test(&self, line: usize) -> bool {
-        let folder =
-            ["/tests/", "/benches/", "/examples/", "/probe/"].iter().any(|name| self.path.contains(name));
+        let folder = ["/tests/", "/benches/", "/examples/", "/probe/", "/contract/"]
+            .iter()
+            .any(|name| self.path.contains(name));
         folder
             || ["/tests.rs", "/contract.rs", "/build.rs"].iter().any(|name| self.path.ends_with(name))
             || self.tests.iter().any(|block| (block.first..=block.last).contains(&line))

@@ -76,7 +76,7 @@ struct ResultRow<'a> {
     result: &'a StoredResult,
 }
 
-const FIND_WAITING: Many = Many {
+pub const FIND_WAITING: Many = Many {
     head: "SELECT c.id, c.function, c.priority, c.seq, c.batch, iif(q.len IS NULL, NULL, q.body) AS input
         FROM calls c LEFT JOIN queue q
             ON q.function = c.function AND q.priority = c.priority AND q.seq = c.seq
@@ -91,7 +91,7 @@ const INSERT_RESULTS: Many = Many {
     tail: "",
 };
 
-const LEAVE_QUEUE: Many =
+pub const LEAVE_QUEUE: Many =
     Many { head: "DELETE FROM queue WHERE function = ? AND priority = ? AND seq IN (", row: "?", tail: ")" };
 
 pub async fn write(

@@ -3,12 +3,12 @@
 use clunk_core::api::UsageRow;
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, FunctionId};
-use sqlx::{Connection, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::rows::{self, Many, Query, bare};
 use super::sweep::{self, EndStep, PurgeStep, Stepped};
 use super::writer::{Answer, Writer};
-use super::{failed, named};
+use super::{failed, named, transaction};
 use crate::store::{NewApp, StoreError};
 
 pub enum Job {
@@ -19,6 +19,9 @@ pub enum Job {
     AddUsage(Vec<UsageRow>, Answer<()>),
     End(EndStep, Answer<Stepped>),
     Purge(PurgeStep, Answer<Stepped>),
+    /// As if the disk had room for so many pages.
+    #[cfg(test)]
+    Limit(u32, Answer<()>),
 }
 
 impl Job {
@@ -38,6 +41,8 @@ impl Job {
                 reply(answer, writer, async |c| add_usage(c, &rows).await).await;
             }
             Self::End(step, answer) => reply(answer, writer, async |c| sweep::end(c, &step).await).await,
+            #[cfg(test)]
+            Self::Limit(pages, answer) => reply(answer, writer, async |c| limit(c, pages).await).await,
             Self::Purge(step, answer) => reply(answer, writer, async |c| sweep::purge(c, step).await).await,
         }
     }
@@ -49,18 +54,15 @@ async fn reply<T>(
     writer: &mut Writer,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
 ) {
-    let outcome = transact(&mut writer.connection, work).await;
+    let connection = &mut writer.connection;
+    let outcome = match transaction::begin(connection).await {
+        Ok(()) => {
+            let outcome = work(connection).await;
+            transaction::end(connection, outcome).await
+        }
+        Err(error) => Err(error),
+    };
     let _ = answer.send(outcome.map_err(|error| named(error, &writer.path)));
-}
-
-async fn transact<T>(
-    connection: &mut SqliteConnection,
-    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(failed("begin"))?;
-    let value = work(&mut transaction).await?;
-    transaction.commit().await.map_err(failed("commit"))?;
-    Ok(value)
 }
 
 async fn create_app(connection: &mut SqliteConnection, app: &NewApp) -> Result<(), StoreError> {
@@ -145,6 +147,13 @@ async fn stop_others(
         }
     }
     Ok(stopped)
+}
+
+#[cfg(test)]
+async fn limit(connection: &mut SqliteConnection, pages: u32) -> Result<(), StoreError> {
+    let text = format!("PRAGMA max_page_count = {pages}");
+    sqlx::query(&text).execute(connection).await.map_err(failed("limit"))?;
+    Ok(())
 }
 
 const ADD_USAGE: Many = Many {

@@ -7,6 +7,9 @@ mod rows;
 mod schema;
 mod submit;
 mod sweep;
+#[cfg(test)]
+mod tests;
+mod transaction;
 mod writer;
 
 use std::collections::HashMap;

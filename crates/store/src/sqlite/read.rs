@@ -16,6 +16,15 @@ const APP_COLUMNS: &str = "SELECT id, name, state, created_ms, stopped_ms,
     (SELECT group_concat(name, char(10)) FROM (SELECT DISTINCT name FROM functions WHERE app = apps.id))
     AS functions FROM apps";
 
+pub const RESULT: &str = "SELECT c.result, r.kind, r.json, r.len, r.body
+    FROM calls c LEFT JOIN results r ON r.number = c.result WHERE c.id = ?";
+
+/// Parts of a batch that reach into a span of indexes: from the last that begins before it.
+pub const PARTS: &str = "WITH b AS (SELECT number FROM batches WHERE id = ?1)
+         SELECT p.first, p.count, p.call FROM parts p WHERE p.batch = (SELECT number FROM b) AND p.first < ?3
+            AND p.first >= (SELECT max(first) FROM parts WHERE batch = (SELECT number FROM b) AND first <= ?2)
+         ORDER BY p.first";
+
 fn app_record(row: &SqliteRow) -> Result<AppRecord, StoreError> {
     let functions: Option<String> = row.get("functions");
     Ok(AppRecord {
@@ -305,18 +314,13 @@ impl Part {
 }
 
 pub async fn parts(pool: &SqlitePool, id: BatchId, from: u64, to: u64) -> Result<Vec<Part>, StoreError> {
-    let found = sqlx::query(
-        "WITH b AS (SELECT number FROM batches WHERE id = ?1)
-         SELECT p.first, p.count, p.call FROM parts p WHERE p.batch = (SELECT number FROM b) AND p.first < ?3
-            AND p.first >= (SELECT max(first) FROM parts WHERE batch = (SELECT number FROM b) AND first <= ?2)
-         ORDER BY p.first",
-    )
-    .bind(&id.to_bytes()[..])
-    .bind(from as i64)
-    .bind(i64::try_from(to).unwrap_or(i64::MAX))
-    .fetch_all(pool)
-    .await
-    .map_err(failed("read batch"))?;
+    let found = sqlx::query(PARTS)
+        .bind(&id.to_bytes()[..])
+        .bind(from as i64)
+        .bind(i64::try_from(to).unwrap_or(i64::MAX))
+        .fetch_all(pool)
+        .await
+        .map_err(failed("read batch"))?;
     let part = |row: &SqliteRow| {
         Ok(Part {
             first: rows::number(row, "first"),
@@ -349,14 +353,11 @@ pub async fn batch_calls(
 }
 
 pub async fn result(pool: &SqlitePool, call: CallId) -> Result<FoundResult, StoreError> {
-    let row = sqlx::query(
-        "SELECT c.result, r.kind, r.json, r.len, r.body FROM calls c LEFT JOIN results r ON r.number = c.result
-         WHERE c.id = ?",
-    )
-    .bind(rows::id_bytes(call))
-    .fetch_optional(pool)
-    .await
-    .map_err(failed("read result"))?;
+    let row = sqlx::query(RESULT)
+        .bind(rows::id_bytes(call))
+        .fetch_optional(pool)
+        .await
+        .map_err(failed("read result"))?;
     let Some(row) = row else { return Ok(FoundResult::Absent) };
     match (row.get::<Option<i64>, _>("result"), row.get::<Option<i64>, _>("kind")) {
         (None, _) => Ok(FoundResult::Absent),

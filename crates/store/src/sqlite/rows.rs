@@ -37,7 +37,7 @@ pub struct Many {
 }
 
 impl Many {
-    fn text(&self, rows: usize) -> String {
+    pub fn text(&self, rows: usize) -> String {
         let mut text = String::with_capacity(self.head.len() + self.tail.len() + rows * (self.row.len() + 1));
         text.push_str(self.head);
         for row in 0..rows {

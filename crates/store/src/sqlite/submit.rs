@@ -45,6 +45,8 @@ const INSERT_WAITING: Many = Many {
 const INSERT_PARTS: Many =
     Many { head: "INSERT INTO parts (batch, first, count, call) VALUES ", row: "(?,?,?,?)", tail: "" };
 
+pub const FIND_KEY: &str = "SELECT accepted, batch, calls FROM keys WHERE app = ? AND key = ?";
+
 /// Writes all submissions that can be accepted. The outer error is the database's, and nothing is to be kept then.
 pub async fn write(
     connection: &mut SqliteConnection,
@@ -119,7 +121,7 @@ async fn find_key(
     submission: &Submission,
 ) -> Result<Option<Submitted>, StoreError> {
     let Some(key) = &submission.key else { return Ok(None) };
-    let row = sqlx::query("SELECT accepted, batch, calls FROM keys WHERE app = ? AND key = ?")
+    let row = sqlx::query(FIND_KEY)
         .bind(&submission.app.to_bytes()[..])
         .bind(key)
         .fetch_optional(connection)
@@ -207,7 +209,7 @@ async fn insert_key(
     let batch = submission.batch.map(|batch| match batch {
         IntoBatch::New { id, .. } | IntoBatch::Existing(id) => id.to_bytes().to_vec(),
     });
-    let calls: Vec<u8> = runs.iter().flat_map(Run::to_bytes).collect();
+    let calls: Vec<u8> = runs.iter().flat_map(|run| run.to_bytes()).collect();
     sqlx::query("INSERT INTO keys (app, key, created_ms, accepted, batch, calls) VALUES (?, ?, ?, ?, ?, ?)")
         .bind(&submission.app.to_bytes()[..])
         .bind(key)
@@ -268,7 +270,7 @@ impl Run {
     /// In the database: 16 bytes of the first id, 8 bytes of the count.
     const LEN: usize = 24;
 
-    fn to_bytes(&self) -> [u8; Self::LEN] {
+    fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         bytes[..16].copy_from_slice(&self.first.to_bytes());
         bytes[16..].copy_from_slice(&self.count.to_be_bytes());

@@ -48,11 +48,20 @@ pub struct Stepped {
     pub more: bool,
 }
 
+pub const FIRST_WAITING: &str = "SELECT call FROM queue WHERE function = ? LIMIT ?";
+pub const OLDEST_RESULTS: &str =
+    "SELECT number, ended_ms, iif(len IS NULL, NULL, body) AS digest FROM results ORDER BY number LIMIT ?";
+pub const OLDEST_KEYS: &str = "DELETE FROM keys WHERE created_ms < ? AND number <=
+    (SELECT max(number) FROM (SELECT number FROM keys ORDER BY number LIMIT ?))";
+pub const OLD_RECORDS: &str =
+    "SELECT id, state, ended_ms, result FROM calls WHERE id > ? AND id < ? ORDER BY id LIMIT ?";
+pub const UNUSED_BLOBS: &str = "SELECT digest FROM payload_blobs WHERE uses <= 0 AND digest > x'' LIMIT ?";
+
 pub async fn end(connection: &mut SqliteConnection, step: &EndStep) -> Result<Stepped, StoreError> {
     let ids = match &step.calls {
         Calls::These(ids) => ids.clone(),
         Calls::Function(function) => {
-            let found = sqlx::query("SELECT call FROM queue WHERE function = ? LIMIT ?")
+            let found = sqlx::query(FIRST_WAITING)
                 .bind(function)
                 .bind(STEP)
                 .fetch_all(&mut *connection)
@@ -93,13 +102,11 @@ pub async fn purge(connection: &mut SqliteConnection, step: PurgeStep) -> Result
 
 /// From the oldest on, up to the first that is to stay.
 async fn purge_results(connection: &mut SqliteConnection, before_ms: u64) -> Result<Stepped, StoreError> {
-    let oldest = sqlx::query(
-        "SELECT number, ended_ms, iif(len IS NULL, NULL, body) AS digest FROM results ORDER BY number LIMIT ?",
-    )
-    .bind(STEP)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(failed("read results"))?;
+    let oldest = sqlx::query(OLDEST_RESULTS)
+        .bind(STEP)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed("read results"))?;
     let old: Vec<_> = oldest.iter().take_while(|row| rows::number(row, "ended_ms") < before_ms).collect();
     let Some(last) = old.last() else { return Ok(Stepped::default()) };
     sqlx::query("DELETE FROM results WHERE number <= ?")
@@ -119,16 +126,13 @@ async fn purge_results(connection: &mut SqliteConnection, before_ms: u64) -> Res
 }
 
 async fn purge_keys(connection: &mut SqliteConnection, before_ms: u64) -> Result<Stepped, StoreError> {
-    let purged = sqlx::query(
-        "DELETE FROM keys WHERE created_ms < ? AND number <=
-            (SELECT max(number) FROM (SELECT number FROM keys ORDER BY number LIMIT ?))",
-    )
-    .bind(before_ms as i64)
-    .bind(STEP)
-    .execute(connection)
-    .await
-    .map_err(failed("purge keys"))?
-    .rows_affected();
+    let purged = sqlx::query(OLDEST_KEYS)
+        .bind(before_ms as i64)
+        .bind(STEP)
+        .execute(connection)
+        .await
+        .map_err(failed("purge keys"))?
+        .rows_affected();
     let next = (purged > 0).then_some(PurgeStep::Keys { before_ms });
     Ok(Stepped { count: purged, next, ..Stepped::default() })
 }
@@ -139,15 +143,13 @@ async fn purge_records(
     before_ms: u64,
     after: Option<CallId>,
 ) -> Result<Stepped, StoreError> {
-    let page = sqlx::query(
-        "SELECT id, state, ended_ms, result FROM calls WHERE id > ? AND id < ? ORDER BY id LIMIT ?",
-    )
-    .bind(rows::id_bytes(after.unwrap_or(CallId::from_bytes([0; 16]))))
-    .bind(rows::id_bytes(CallId::from_parts(before_ms, [0; 10])))
-    .bind(STEP)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(failed("read calls"))?;
+    let page = sqlx::query(OLD_RECORDS)
+        .bind(rows::id_bytes(after.unwrap_or(CallId::from_bytes([0; 16]))))
+        .bind(rows::id_bytes(CallId::from_parts(before_ms, [0; 10])))
+        .bind(STEP)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed("read calls"))?;
     let mut old = Vec::new();
     let mut results = Vec::new();
     let mut last = None;
@@ -218,11 +220,7 @@ async fn purge_batches(
 async fn purge_blobs(connection: &mut SqliteConnection) -> Result<Stepped, StoreError> {
     const PURGE: Many = Many { head: "DELETE FROM payload_blobs WHERE digest IN (", row: "?", tail: ")" };
     let failed = failed("purge blobs");
-    let unused = sqlx::query("SELECT digest FROM payload_blobs WHERE uses <= 0 LIMIT ?")
-        .bind(STEP)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(&failed)?;
+    let unused = sqlx::query(UNUSED_BLOBS).bind(STEP).fetch_all(&mut *connection).await.map_err(&failed)?;
     let blobs = unused.iter().map(|row| rows::digest(row, "digest")).collect::<Result<Vec<_>, _>>()?;
     PURGE
         .execute(connection, &blobs, bare, |query, digest| query.bind(&digest.as_bytes()[..]))

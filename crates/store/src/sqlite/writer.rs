@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::changes::Noted;
 use super::jobs::Job;
-use super::{changes, failed, rows, submit};
+use super::{changes, failed, rows, submit, transaction};
 use crate::calls::{Done, Submission, Submitted};
 use crate::store::StoreError;
 
@@ -324,12 +324,19 @@ impl Writer {
         if submissions.is_empty() && changes.is_empty() {
             return Ok(Vec::new());
         }
-        let failed = failed("commit");
-        let mut transaction = self.connection.begin_with("BEGIN IMMEDIATE").await.map_err(&failed)?;
-        let submitted = submit::write(&mut transaction, &mut self.known, submissions).await?;
-        changes::write(&mut transaction, &mut self.known, changes).await?;
-        self.known.save(&mut transaction).await.map_err(&failed)?;
-        transaction.commit().await.map_err(&failed)?;
+        transaction::begin(&mut self.connection).await?;
+        let written = self.write(submissions, changes).await;
+        transaction::end(&mut self.connection, written).await
+    }
+
+    async fn write(
+        &mut self,
+        submissions: &[Submission],
+        changes: &[Noted],
+    ) -> Result<Vec<Result<Submitted, StoreError>>, StoreError> {
+        let submitted = submit::write(&mut self.connection, &mut self.known, submissions).await?;
+        changes::write(&mut self.connection, &mut self.known, changes).await?;
+        self.known.save(&mut self.connection).await.map_err(failed("save counters"))?;
         Ok(submitted)
     }
 
