@@ -210,14 +210,14 @@ impl Link {
                 self.wake.notify_one();
             }
             // The reader finds the end of the stream behind what the runner still said.
-            Err(LinkError::Closed) => queue.pieces.clear(),
+            Err(LinkError::Closed) => queue.clear(),
             Err(error) => self.fail(queue, error),
         }
     }
 
     fn fail(&self, queue: &mut Queue, error: LinkError) {
         queue.error.get_or_insert(error);
-        queue.pieces.clear();
+        queue.clear();
         self.wake.notify_one();
     }
 
@@ -300,6 +300,11 @@ impl Queue {
             Some(Piece { bulk: Bulk::Copied(text), .. }) => text,
             _ => unreachable!("the last piece is one of copied bytes"),
         }
+    }
+
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.copied = 0;
     }
 
     fn advance(&mut self, mut sent: usize) {

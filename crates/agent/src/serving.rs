@@ -261,6 +261,10 @@ impl<'a> Serving<'a> {
                 Source::Worker(at) => return self.worker_ready(at),
             },
             Kind::StartFailed if !self.ready => return Some(Cause::Raised(raised(frame))),
+            // One that follows another could not begin; it ends by itself.
+            Kind::StartFailed if matches!(source, Source::Worker(_)) => {
+                self.task.output(0, "stderr", raised(frame).traceback.as_bytes());
+            }
             Kind::Log => {
                 let stream = frame::field(&frame.control, "stream").unwrap_or_else(|| "stdout".into());
                 if let Payload::Memory(text) = &frame.payload {
