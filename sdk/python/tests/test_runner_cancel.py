@@ -106,7 +106,13 @@ def test_a_thread_is_interrupted_and_the_others_go_on(start):
 
 def test_an_awaitable_of_a_plain_function_is_canceled(start):
     runner = start(
-        "import asyncio\nasync def g():\n    print('in', flush=True)\n    await asyncio.sleep(60)\ndef f(): return g()\n"
+        """
+        import asyncio
+        async def g():
+            print("in", flush=True)
+            await asyncio.sleep(60)
+        def f(): return g()
+        """
     )
     number = runner.begin()
     runner.wait_for_log("in")

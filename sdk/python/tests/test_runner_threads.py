@@ -3,7 +3,7 @@
 import pickle
 
 import pytest
-from runner_driver import CALL, HEADER, LOG, RESULT, control
+from runner_driver import CALL, HEADER, LOG, RESULT, STOP, control
 
 SLEEP = {"def": "time.sleep(0.0005)", "async def": "await asyncio.sleep(0.0005)"}
 words = pytest.mark.parametrize("word", SLEEP)
@@ -45,7 +45,7 @@ def test_output_comes_before_the_result(start, word):
     numbers = {runner.begin(index): index for index in range(100)}
     seen = {}
     while len(seen) < 100:
-        kind, number, _, payload = runner.receive(logs=True)
+        kind, number, _, _ = runner.receive(logs=True)
         if kind == LOG:
             assert number not in seen
         else:
@@ -71,7 +71,10 @@ def test_as_many_threads_as_inputs(start):
 
 @words
 def test_exceptions_and_exits_end_only_their_call(start, word):
-    runner = start(f"{word} f(x):\n    if x == 1: raise ValueError(x)\n    if x == 2: raise SystemExit(x)\n    return x\n", concurrency=3)
+    runner = start(
+        f"{word} f(x):\n    if x == 1: raise ValueError(x)\n    if x == 2: raise SystemExit(x)\n    return x\n",
+        concurrency=3,
+    )
     numbers = [runner.begin(index % 4) for index in range(40)]
     answers = runner.answers(*numbers)
     kinds = [answers[number][0] if isinstance(answers[number], tuple) else answers[number] for number in numbers]
@@ -112,7 +115,8 @@ def test_a_thread_of_the_only_call_prints_for_it(start):
 
 def test_an_awaitable_in_a_thread(start):
     runner = start(
-        "import asyncio\nasync def g(x):\n    await asyncio.sleep(0)\n    return x + 1\ndef f(x): return g(x)\n", concurrency=3
+        "import asyncio\nasync def g(x):\n    await asyncio.sleep(0)\n    return x + 1\ndef f(x): return g(x)\n",
+        concurrency=3,
     )
     numbers = [runner.begin(index) for index in range(20)]
     answers = runner.answers(*numbers)
@@ -134,14 +138,18 @@ def test_large_values_at_once(start, word):
 
 @words
 def test_what_runs_is_finished_when_the_agent_says_stop(start, word):
-    text = f"import os, time, asyncio\n{word} f(x):\n    print('in', flush=True)\n    while not os.path.exists('go'): {SLEEP[word]}\n    return x\n"
+    text = f"""
+        import asyncio, os, time
+        {word} f(x):
+            print("in", flush=True)
+            while not os.path.exists("go"): {SLEEP[word]}
+            return x
+    """
     for concurrency in (1, 3):
         runner = start(text, concurrency=concurrency)
-        if concurrency == 1 and word == "def":
-            continue
         number = runner.begin(concurrency)
         runner.wait_for_log("in")
-        runner.send(4)
+        runner.send(STOP)
         open(f"{runner.root}/go", "w").close()
         assert runner.answers(number) == {number: concurrency}
         assert runner.stop() == 0
@@ -154,7 +162,13 @@ def test_what_runs_is_finished_when_the_agent_says_stop(start, word):
 )
 def test_processor_time_of_a_call(start, word, options):
     runner = start(
-        f"import time\n{word} f(seconds):\n    end = time.thread_time() + seconds\n    while time.thread_time() < end: pass\n", **options
+        f"""
+        import time
+        {word} f(seconds):
+            end = time.thread_time() + seconds
+            while time.thread_time() < end: pass
+        """,
+        **options,
     )
     # The first call also imports what its kind needs.
     runner.value(0)

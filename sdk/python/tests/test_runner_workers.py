@@ -177,7 +177,7 @@ def test_threads_in_workers(begin):
     while len(links[0].logs) < 2:
         links[0].receive(logs=True)
     open(f"{runner.root}/go", "w").close()
-    assert links[0].answers(*numbers) == {number: "done" for number in numbers}
+    assert links[0].answers(*numbers) == dict.fromkeys(numbers, "done")
     os.unlink(f"{runner.root}/go")
     # Told to stop by its parent, with a call in a thread.
     number = links[0].begin(method="slow")

@@ -1,7 +1,7 @@
 """The dial socket: connections to the server's API from inside a container.
 
-One byte asks for a connection; the answer is one byte with a descriptor. Threads and forked workers share the socket without
-a lock: each request is answered once, each receive takes one answer, and any answer serves any request.
+One byte asks for a connection; the answer is one byte with a descriptor. Threads and forked workers share the socket
+without a lock: each request is answered once, each receive takes one answer, and any answer serves any request.
 """
 
 import os

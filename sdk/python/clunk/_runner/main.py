@@ -1,7 +1,7 @@
 """The runner: loads the user's function or class, then answers calls until the agent closes the link.
 
-Plain functions, one call at a time, are answered here, on the main thread. What other kinds need lies in modules that are
-imported only for them: `classes`, `generators`, `batches`, `threads`, `tasks`, `workers`, `cancel`.
+Plain functions, one call at a time, are answered here, on the main thread. What other kinds need lies in modules that
+are imported only for them: `classes`, `generators`, `batches`, `threads`, `tasks`, `workers`, `cancel`.
 """
 
 import faulthandler
@@ -132,7 +132,7 @@ class Runner:
     def run(self):
         """Answers calls until the agent says stop."""
         targets = [self.target] if self.target is not None else self.methods.values()
-        if any([target.is_async for target in targets]):
+        if any(target.is_async for target in targets):
             from .tasks import serve
 
             serve(self)
