@@ -117,6 +117,11 @@ class Link:
             found[number] = pickle.loads(payload) if kind == RESULT else (fields["type"], fields["message"])
         return found
 
+    def value(self, *args, **fields):
+        """What one call returns, or the type and the message of its exception."""
+        number = self.begin(*args, **fields)
+        return self.answers(number)[number]
+
     def answers_are_empty(self, number):
         """Whether the next answer is the end of this generator."""
         kind, call, _, payload = self.receive()

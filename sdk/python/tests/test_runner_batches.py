@@ -19,7 +19,9 @@ def begin(start):
 
 @modes
 def test_one_list_for_each_parameter(begin, word, options):
-    runner = begin(word, "(a, b=5, *, c=None):\n    print(a, b, c)\n    return [x + y for x, y in zip(a, b)]", **options)
+    runner = begin(
+        word, "(a, b=5, *, c=None):\n    print(a, b, c)\n    return [x + y for x, y in zip(a, b)]", **options
+    )
     numbers = runner.batch((1, 2), (3,), (4, 5))
     assert runner.answers(*numbers) == {numbers[0]: 3, numbers[1]: 8, numbers[2]: 9}
     assert runner.logs == [(numbers[0], "stdout", "[1, 3, 4] [2, 5, 5] [None, None, None]\n")]

@@ -129,7 +129,9 @@ def test_hooks_run_in_order(begin, word, how):
     runner.logs.clear()
     if how == "stop":
         runner.end()
-        text = {name: "".join(text for _, stream, text in runner.logs if stream == name) for name in ("stdout", "stderr")}
+        text = {
+            name: "".join(text for _, stream, text in runner.logs if stream == name) for name in ("stdout", "stderr")
+        }
         assert text["stdout"] == "base exit\nexit name\n"
         assert "ValueError: in exit" in text["stderr"] and "_runner" not in text["stderr"]
     assert runner.stop() == 0

@@ -2,5 +2,5 @@
 
 # The descriptor of the dial socket, which came with START; None when there is none. `dial` uses it.
 dial_socket = None
-# Keeps a cancel away from this package's own code in threads that run user code; None when no threads do. `threads` sets it.
+# Keeps a cancel away from this package's own code in threads that run user code. `threads` sets it; None without them.
 guard = None

@@ -9,7 +9,7 @@ from .link import CALL, EXCEPTION, RESULT, decode_control
 
 
 class Batch:
-    """Calls that are run as one. Each is answered once: by its value, by an exception of all, or when it is canceled."""
+    """Calls that are run as one. Each is answered once: by its value, an exception of all, or when it is canceled."""
 
     def __init__(self, runner, frames):
         self.runner = runner

@@ -4,7 +4,6 @@ import sys
 
 from .main import Target, load_object, raise_missing_import
 
-
 _FUNCTION = type(load_object)
 
 

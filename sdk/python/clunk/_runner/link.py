@@ -93,7 +93,10 @@ class Link:
         return self._end - self._start >= HEADER_SIZE or bool(self.waiting)
 
     def poll(self):
-        """The frames that have arrived whole, without waiting. Only for the thread that reads, and not amid `receive`."""
+        """The frames that have arrived whole, without waiting.
+
+        Only for the thread that reads, and not amid `receive`.
+        """
         frames = []
         while True:
             while self._has_whole_frame():

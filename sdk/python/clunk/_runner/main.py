@@ -1,7 +1,7 @@
 """The runner: loads the user's function or class, then answers calls until the agent closes the link.
 
-Plain functions, one call at a time, are answered here, on the main thread. What other kinds need lies in modules that are
-imported only for them: `classes`, `generators`, `batches`, `threads`, `tasks`, `workers`, `cancel`.
+Plain functions, one call at a time, are answered here, on the main thread. What other kinds need lies in modules that
+are imported only for them: `classes`, `generators`, `batches`, `threads`, `tasks`, `workers`, `cancel`.
 """
 
 import faulthandler
@@ -85,8 +85,8 @@ class Runner:
         self.credit = 0
         # The event loop and the task that the main thread waits for.
         self.awaiting = None
-        # What this thread's processor time was when the last call ended, nanoseconds.
-        self.cpu_mark = 0
+        # This thread's processor time, and the clock when it was read, nanoseconds.
+        self.cpu_mark = self.marked_at = 0
         # Makes `run` end when what runs has ended; workers are told so by a signal.
         self.stop = self.stop_serving
         self.streams = install(link, self)
@@ -125,14 +125,14 @@ class Runner:
     def ready(self):
         ready = {"python": sys.version.split(" ", 1)[0], "sdk": clunk.__version__, "start_us": self.start_us}
         self.link.send(READY, 0, encode_control(ready))
-        self.cpu_mark = thread_time_ns()
+        self.take_cpu(perf_counter_ns(), 0)
 
     # Calls
 
     def run(self):
         """Answers calls until the agent says stop."""
         targets = [self.target] if self.target is not None else self.methods.values()
-        if any([target.is_async for target in targets]):
+        if any(target.is_async for target in targets):
             from .tasks import serve
 
             serve(self)
@@ -164,6 +164,7 @@ class Runner:
             self.link.end_reading()
 
     def run_call(self, call, control, payload):
+        began = perf_counter_ns()
         self.call = call
         try:
             fields = decode_control(control) if control else {}
@@ -191,7 +192,7 @@ class Runner:
         except BaseException as error:
             self.send_failure(EXCEPTION, call, error)
         else:
-            self.send_result(call, json, pieces, size)
+            self.send_result(call, began, json, pieces, size)
         finally:
             self.call = 0
 
@@ -206,18 +207,27 @@ class Runner:
             check_manner(self, target, fields)
         return target
 
-    def send_result(self, call, json, pieces, size):
+    def send_result(self, call, began, json, pieces, size):
         for stream in self.streams:
-            if stream._texts:
+            if stream.texts:
                 stream.finish(call)
-            stream.flush()
-        now = thread_time_ns()
-        used = now - self.cpu_mark
-        self.cpu_mark = now
+            stream.flush_bytes()
         control = b"format=json\n" if json else b""
-        if used >= CPU_MIN:
-            control += b"cpu_us=%d\n" % (used // 1000)
+        now = perf_counter_ns()
+        if now - self.marked_at >= CPU_MIN:
+            used = self.take_cpu(now, now - began)
+            if used >= CPU_MIN:
+                control += b"cpu_us=%d\n" % (used // 1000)
         self.link.send(RESULT, call, control, pieces, size)
+
+    def take_cpu(self, now, elapsed):
+        """Processor time of a call that took `elapsed` nanoseconds.
+
+        Asking for it is a system call, so short calls in a row are asked about once, when they have taken `CPU_MIN`
+        together. That is as far as the number may be wrong.
+        """
+        mark, self.cpu_mark, self.marked_at = self.cpu_mark, thread_time_ns(), now
+        return min(self.cpu_mark - mark, elapsed)
 
     def wait_for(self, value):
         """Waits for what a plain function returned, such as the coroutine of a decorated `async def`."""
@@ -272,14 +282,14 @@ class Runner:
         self.finish_output(call)
         fields = summary(error)
         pieces = package(error)
-        self.cpu_mark = thread_time_ns()
+        self.take_cpu(perf_counter_ns(), 0)
         self.link.send(kind, call, encode_control(fields), pieces.parts, pieces.size)
 
     def finish_output(self, call):
         """Sends what a call has printed."""
         for stream in self.streams:
             stream.finish(call)
-            stream.flush()
+            stream.flush_bytes()
 
     def end(self):
         """The end of the replica: exit hooks, and what they print."""

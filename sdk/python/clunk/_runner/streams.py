@@ -29,7 +29,8 @@ class LinkStream(TextIOWrapper):
         self._stream = f"stream={name}\n".encode()
         self._runner = runner
         # Text without a line end, by the call that wrote it, so that calls which run at once do not mix.
-        self._texts = {}
+        self.texts = {}
+        self._flush_buffer = buffer.flush
 
     def write(self, text):
         if not isinstance(text, str):
@@ -37,9 +38,9 @@ class LinkStream(TextIOWrapper):
         if not self._link.open:
             return super().write(text)
         call = self._runner.current_call()
-        pieces = self._texts.get(call)
+        pieces = self.texts.get(call)
         if pieces is None:
-            pieces = self._texts.setdefault(call, deque())
+            pieces = self.texts.setdefault(call, deque())
         pieces.append(text)
         if "\n" in text or len(text) > UNFINISHED_MAX or len(pieces) > PIECES_MAX:
             self._send(call, pieces)
@@ -55,25 +56,31 @@ class LinkStream(TextIOWrapper):
 
     def flush(self):
         if self._link.open:
-            if self._texts:
+            if self.texts:
                 call = self._runner.current_call()
-                pieces = self._texts.get(call)
+                pieces = self.texts.get(call)
                 if pieces:
                     self._send(call, pieces)
-            # What was written to `buffer` goes out by the pipe.
-            if not self.buffer.closed:
-                self.buffer.flush()
+            self.flush_bytes()
         elif not self.closed:
             super().flush()
 
+    def flush_bytes(self):
+        """What was written to `buffer` goes out by the pipe."""
+        try:
+            self._flush_buffer()
+        except ValueError:
+            # The user closed it.
+            pass
+
     def finish(self, call):
         """Sends what a call has left, at its end."""
-        pieces = self._texts.pop(call, None)
+        pieces = self.texts.pop(call, None)
         if pieces:
             self._send(call, pieces)
 
     def finish_all(self):
-        for call in list(self._texts):
+        for call in list(self.texts):
             self.finish(call)
         self.flush()
 
@@ -105,7 +112,7 @@ class LinkStream(TextIOWrapper):
     def leave_in_child(self):
         """A forked child writes to the pipes of the process."""
         self._link.leave_in_child()
-        self._texts = {}
+        self.texts = {}
 
     def move(self, link):
         """From now on the text goes over another link."""

@@ -125,7 +125,7 @@ class _Server:
         # Async functions alone need no threads.
         targets = [runner.target] if runner.target is not None else runner.methods.values()
         self.pool = None
-        if not all([target.is_async for target in targets]):
+        if not all(target.is_async for target in targets):
             from .threads import Pool
 
             self.pool = Pool(runner, runner.concurrency, lambda: loop.call_soon_threadsafe(self._end_when_idle))
