@@ -286,6 +286,7 @@ def wait(value):
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(finish())
+    getattr(value, "close", lambda: None)()
     raise ExecutionError(
         "an async function was called with .remote() inside an event loop", hint="await .remote.aio(...) instead"
     )
