@@ -68,7 +68,7 @@ def current_function_call_id():
 
 
 def current_input_id():
-    """The id of the input that is being worked on: of a call, its own; None outside a container."""
+    """The id of the input that is running, which is its call's; None outside a container."""
     return current_function_call_id()
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+from ._client.durable import each
 from .exception import ExecutionError, InvalidError, NotFoundError
 from .function_call import FunctionCall
 
@@ -67,7 +68,7 @@ class LocalSession:
         return _as_many(function, values, len(taken))
 
     async def map_async(self, function, inputs, kwargs, ordered, return_exceptions):
-        async for args in _each(inputs):
+        async for args in each(inputs):
             try:
                 value, _ = await self.call_async(function, args, kwargs)
             except Exception as error:
@@ -119,7 +120,7 @@ class LocalSession:
 
     async def spawn_map_async(self, function, inputs, kwargs):
         return LocalDurable.only.keep(
-            "batch", [await self._outcome_async(function, args, kwargs) async for args in _each(inputs)]
+            "batch", [await self._outcome_async(function, args, kwargs) async for args in each(inputs)]
         )
 
     def _outcome(self, function, args, kwargs):
@@ -161,9 +162,9 @@ class LocalDurable:
     def __init__(self):
         self._outcomes = {}
 
-    def keep(self, kind, outcomes):
+    def keep(self, kind, outcomes=()):
         call_id = f"{kind}-local-{len(self._outcomes) + 1}"
-        self._outcomes[call_id] = outcomes
+        self._outcomes[call_id] = list(outcomes)
         return FunctionCall(call_id, self)
 
     def _of(self, call_id):
@@ -272,15 +273,6 @@ def _take(inputs, count):
     return taken
 
 
-async def _each(inputs):
-    if hasattr(type(inputs), "__aiter__"):
-        async for args in inputs:
-            yield args
-        return
-    for args in inputs:
-        yield args
-
-
 def wait(value):
     """The value of an awaitable; any other is one already."""
     if not hasattr(type(value), "__await__"):
@@ -294,6 +286,7 @@ def wait(value):
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(finish())
+    getattr(value, "close", lambda: None)()
     raise ExecutionError(
         "an async function was called with .remote() inside an event loop", hint="await .remote.aio(...) instead"
     )

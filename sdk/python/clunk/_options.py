@@ -184,14 +184,15 @@ def _mark(marked, name):
 def _batched(owner, marked):
     if not isinstance(marked, type):
         return _mark(marked, "_clunk_batched")
+    from .cls import marked as marks
     from .cls import methods
 
+    batched = marks(marked, "_clunk_batched")
     found = methods(marked)
-    batched = [function._clunk_batched for function in found.values() if hasattr(function, "_clunk_batched")]
     if batched and len(found) > 1:
         names = ", ".join(found)
         raise InvalidError(f"{owner} has a batched method, beside which there can be no other ({names})")
-    return batched[0] if batched else None
+    return next(iter(batched.values()), None)
 
 
 def is_generator(function):

@@ -65,12 +65,11 @@ def check_class(user_class, options):
         elif not given.init:
             raise InvalidError(f"{owner}: parameter `{name}` has init=False and no default")
     if not methods(user_class):
-        hooks = marked(user_class, "_clunk_enter", "_clunk_exit")
-        hint = "put @clunk.method() above what is called from outside"
-        if not hooks:
-            raise InvalidError(f"{owner} has no method that can be called", hint=hint)
+        raise InvalidError(
+            f"{owner} has no method that can be called", hint="put @clunk.method() above what is called from outside"
+        )
     for name, function in methods(user_class).items():
-        if hasattr(function, "_clunk_enter") or hasattr(function, "_clunk_exit"):
+        if name in marked(user_class, "_clunk_enter") or name in marked(user_class, "_clunk_exit"):
             raise InvalidError(f"{owner}: {name} is a method and a hook; make it two")
         if generates(function) and options.get("retries"):
             raise InvalidError(
@@ -188,22 +187,18 @@ def make(user_class, values):
 
 def set_up(made):
     """Runs the enter hooks, those before a snapshot first."""
-    _run_hooks(made, _enter_hooks(type(made)))
+    hooks = marked(type(made), "_clunk_enter")
+    _run_hooks(made, sorted(hooks, key=lambda name: not hooks[name]["snap"]))
 
 
 def tear_down(made):
     """Runs the exit hooks."""
-    _run_hooks(made, marked(type(made), "_clunk_exit").values())
+    _run_hooks(made, marked(type(made), "_clunk_exit"))
 
 
-def _enter_hooks(user_class):
-    hooks = list(marked(user_class, "_clunk_enter").values())
-    return sorted(hooks, key=lambda hook: not hook._clunk_enter["snap"])
-
-
-def _run_hooks(made, hooks):
-    for hook in hooks:
-        value = hook(made)
+def _run_hooks(made, names):
+    for name in names:
+        value = getattr(made, name)()
         if hasattr(type(value), "__await__"):
             from ._local import wait
 

@@ -118,11 +118,19 @@ class RemoteSession:
 
     def spawn_map(self, function, inputs, kwargs):
         self.identify(function)
-        return FunctionCall(self._durable.spawn_many(function, inputs, kwargs), self._durable)
+        return self._batch(self._durable.spawn_many(function, inputs, kwargs))
 
     async def spawn_map_async(self, function, inputs, kwargs):
         await self.identify_async(function)
-        return FunctionCall(await self._durable.spawn_many_async(function, inputs, kwargs), self._durable)
+        return self._batch(await self._durable.spawn_many_async(function, inputs, kwargs))
+
+    def _batch(self, batch):
+        if batch is None:
+            # Of no inputs the server has nothing to keep.
+            from ._local import LocalDurable
+
+            return LocalDurable.only.keep("batch")
+        return FunctionCall(batch, self._durable)
 
     # Containers
 

@@ -147,14 +147,14 @@ def shared_durable(call_id):
     global _shared
     from clunk import is_local
 
-    if not is_local():
-        from ._container import session
-
-        return session()._durable
     if call_id.startswith(("call-local-", "batch-local-")):
         from ._local import LocalDurable
 
         return LocalDurable.only
+    if not is_local():
+        from ._container import session
+
+        return session()._durable
     if _shared is None:
         from ._client.calls import Calls
         from ._client.client import Client

@@ -64,22 +64,23 @@ def _needs_parentheses(name, given):
         raise InvalidError(f"@clunk.{name} needs parentheses", hint=f"write `@clunk.{name}()` above the method")
 
 
-def marked(user_class, *marks):
-    """The functions of a class that have one of the marks, by name: of the base classes first, in the order of writing."""
+def marked(user_class, mark):
+    """What a decorator has marked, and the mark, by name: of the base classes first, in the order of writing.
+
+    A class that defines a name again without the decorator keeps the mark of its base.
+    """
     found = {}
     for base in reversed(user_class.__mro__):
         for name, value in vars(base).items():
-            if any(hasattr(value, mark) for mark in marks):
-                found[name] = value
-            elif name in found:
-                # A class below has replaced it by something that is not marked.
-                del found[name]
+            if mark in getattr(value, "__dict__", ()):
+                found[name] = value.__dict__[mark]
     return found
 
 
 def methods(user_class):
     """The methods that are called from outside, by name."""
-    return marked(user_class, "_clunk_method", "_clunk_batched")
+    names = {**marked(user_class, "_clunk_method"), **marked(user_class, "_clunk_batched")}
+    return {name: getattr(user_class, name) for name in names}
 
 
 class Cls:

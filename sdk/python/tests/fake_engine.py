@@ -84,6 +84,10 @@ class InlineFunction:
         except BaseException as error:
             return None, error
 
+    def answer(self, method, data):
+        """Kind and content of the frame that ends a call."""
+        return encode(self.run(method, data))
+
     def generate(self, method, data):
         """Frames of what a generator yields."""
         try:
@@ -153,18 +157,19 @@ class Store:
         record = self.calls[call]
         with self.changed:
             if record["outcome"] is None:
-                record["outcome"] = None, {"error": {"code": "call-canceled", "message": "the call was canceled"}}
+                body = {"error": {"code": "call-canceled", "message": "the call was canceled"}}
+                record["outcome"] = encode((None, body))
             self.held.discard(call)
             self.changed.notify_all()
 
     def outcome(self, call, wait):
-        """`(value, error)`, or None when it has not ended after `wait` seconds."""
+        """Kind and content of its end, or None when it has not ended after `wait` seconds."""
         record = self.calls[call]
         with self.changed:
             if not self.changed.wait_for(lambda: call not in self.held, wait):
                 return None
         if record["outcome"] is None:
-            record["outcome"] = record["function"].run(record["method"], record["data"])
+            record["outcome"] = record["function"].answer(record["method"], record["data"])
         return record["outcome"]
 
 
@@ -201,7 +206,7 @@ class Map:
                     if self.server.break_after < 0:
                         self.server.break_after = None
                         return self._break()
-                kind, content = encode(self.function.run(self.method, data))
+                kind, content = self.function.answer(self.method, data)
                 self._chunk(frame(kind, index, content))
             waiting = []
             if item is None:

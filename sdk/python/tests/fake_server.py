@@ -13,7 +13,7 @@ import sys
 import threading
 
 import runner_driver
-from fake_engine import EXCEPTION, FAILURE, InlineFunction, Map, Store, encode, frame
+from fake_engine import EXCEPTION, FAILURE, VALUE, InlineFunction, Map, Store, frame
 
 TOKEN = "test-token"
 
@@ -153,9 +153,8 @@ class FakeServer:
     def _call(self, function, headers, body):
         if not isinstance(function, InlineFunction):
             return function.call(body)
-        value, error = function.run(headers.get("clunk-method"), body)
-        _, content = encode((value, error))
-        return (200, content, {}) if error is None else (500, content, {"clunk-outcome": "exception"})
+        kind, content = function.answer(headers.get("clunk-method"), body)
+        return (500, content, {"clunk-outcome": "exception"}) if kind == EXCEPTION else (200, content, {})
 
     def _stream(self, connection, function, headers, body):
         stream(connection, 200)
@@ -218,7 +217,7 @@ class FakeServer:
         outcome = self.store.outcome(call, wait)
         if outcome is None:
             return 202, {"id": call, "state": "running"}
-        kind, content = encode(outcome)
+        kind, content = outcome
         if kind == EXCEPTION:
             return 500, content, {"clunk-outcome": "exception"}
         if kind == FAILURE:
@@ -234,7 +233,7 @@ class FakeServer:
                 if self.is_closed(connection):
                     return False
                 outcome = self.store.outcome(calls[index], 0.05)
-            kind, content = encode(outcome)
+            kind, content = outcome
             data = frame(kind, index, content)
             connection.sendall(b"%x\r\n%s\r\n" % (len(data), data))
         data = frame(2, 0)
@@ -419,6 +418,11 @@ class FakeFunction:
         if ok:
             return 200, payload, headers
         return 500, self._exception(payload), {**headers, "clunk-outcome": "exception"}
+
+    def answer(self, method, data):
+        """Kind and content of the frame that ends a call."""
+        status, content, _ = self.call(data)
+        return (VALUE if status == 200 else EXCEPTION), content
 
     def _exception(self, payload):
         package = pickle.loads(payload)

@@ -28,6 +28,35 @@ print(*sorted(set(sys.modules) - before))
 """
 
 
+# The same with a class and every decorator.
+DECORATED = PROGRAM.replace(
+    "@app.local_entrypoint()",
+    """@app.function()
+@clunk.batched(max_batch_size=2, wait_ms=1)
+def g(xs): pass
+@app.cls()
+@clunk.concurrent(max_inputs=2)
+class Model:
+    x: int = clunk.parameter(default=1)
+    @clunk.enter()
+    def load(self): pass
+    @clunk.method()
+    def run(self): pass
+    @clunk.exit()
+    def leave(self): pass
+@app.local_entrypoint()""",
+)
+
+
+@pytest.mark.parametrize("python", [path for _, path in PYTHONS], ids=[name for name, _ in PYTHONS])
+def test_decorators_load_nothing_heavy(python):
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": SDK, "CLUNK_IS_REMOTE": "1"}
+    loaded = subprocess.check_output([python, "-c", DECORATED], env=env, text=True).split()
+    assert [name for name in HEAVY if name in loaded] == []
+    ours = [name for name in loaded if name.startswith("clunk") and "_runner" not in name]
+    assert ours == ["clunk", "clunk.app", "clunk.cls", "clunk.concurrency", "clunk.function", "clunk.image"]
+
+
 @pytest.mark.parametrize("python", [path for _, path in PYTHONS], ids=[name for name, _ in PYTHONS])
 def test_a_container_loads_nothing_heavy(python):
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": SDK, "CLUNK_IS_REMOTE": "1"}

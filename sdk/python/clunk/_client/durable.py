@@ -14,10 +14,8 @@ from .http import ConnectionLost
 from .patience import Patience, is_away, retry_after
 from .streaming import FrameStream, decode, frames_async
 
-# One request of a long poll waits so long at most, in whole seconds; the server allows 55.
-LONG_POLL_S = 50
-# Below a second of waiting the result is asked for this often. Seconds.
-SHORT_POLL_S = 0.05
+# One request of a long poll waits so long at most; the server allows 55. Seconds.
+LONG_POLL_S = 50.0
 # What one request of spawn_map carries at most: the server takes 10,000 inputs and 64 MiB.
 SPAWN_INPUTS_MAX = 10_000
 SPAWN_BYTES_MAX = 8 << 20
@@ -115,25 +113,20 @@ class Durable:
         return answer["calls"][0]
 
     def spawn_many(self, function, inputs, kwargs):
-        """The id of a batch with a call for each of `inputs`."""
-        batch = "new"
+        """The id of a batch with a call for each of `inputs`; None when there are none."""
+        batch = None
         for pickles in _packs(function, inputs, kwargs):
-            batch = drive(self._calls, self._spawn(function, pickles, batch))["batch"]
+            batch = drive(self._calls, self._spawn(function, pickles, batch or "new"))["batch"]
         return batch
 
     async def spawn_many_async(self, function, inputs, kwargs):
-        batch = "new"
-        if hasattr(type(inputs), "__aiter__"):
-            pack = _Pack()
-            async for args in inputs:
-                if pack.add(_pickle(function, args, kwargs)):
-                    continue
-                batch = (await drive_async(self._calls, self._spawn(function, pack.take(), batch)))["batch"]
-            if pack.pickles or batch == "new":
-                batch = (await drive_async(self._calls, self._spawn(function, pack.take(), batch)))["batch"]
-            return batch
-        for pickles in _packs(function, inputs, kwargs):
-            batch = (await drive_async(self._calls, self._spawn(function, pickles, batch)))["batch"]
+        batch = None
+        pack = _Pack()
+        async for args in each(inputs):
+            if not pack.add(_pickle(function, args, kwargs)):
+                batch = (await drive_async(self._calls, self._spawn(function, pack.take(), batch or "new")))["batch"]
+        if pack.pickles:
+            batch = (await drive_async(self._calls, self._spawn(function, pack.take(), batch or "new")))["batch"]
         return batch
 
     def _spawn(self, function, pickles, batch):
@@ -163,16 +156,12 @@ class Durable:
     def _result(self, call, timeout):
         end = None if timeout is None else time.monotonic() + timeout
         while True:
-            left = LONG_POLL_S if end is None else end - time.monotonic()
-            wait = min(max(int(left), 0), LONG_POLL_S)
-            head, body = yield from persistent([self._get(f"/api/calls/{call}/result?wait_s={wait}")])
+            wait = LONG_POLL_S if end is None else min(max(end - time.monotonic(), 0.0), LONG_POLL_S)
+            head, body = yield from persistent([self._get(f"/api/calls/{call}/result?wait_s={wait:.3f}")])
             if head.status != 202:
                 return head, self._calls.outcome(head, body)
-            left = 1.0 if end is None else end - time.monotonic()
-            if left <= 0:
+            if end is not None and time.monotonic() >= end:
                 raise exception.TimeoutError(f"{call} has no result yet", code="timeout")
-            if wait == 0:
-                yield min(SHORT_POLL_S, left)
 
     def _get(self, path):
         return self._client.request_head("GET", path, 0)
@@ -304,12 +293,20 @@ class _Pack:
 
 
 def _packs(function, inputs, kwargs):
-    """Lists of pickles, each for one request; one empty list when there are no inputs."""
+    """Lists of pickles, each for one request."""
     pack = _Pack()
-    sent = False
     for args in inputs:
         if not pack.add(_pickle(function, args, kwargs)):
-            sent = True
             yield pack.take()
-    if pack.pickles or not sent:
+    if pack.pickles:
         yield pack.take()
+
+
+async def each(inputs):
+    """The items of an iterable of either kind."""
+    if hasattr(type(inputs), "__aiter__"):
+        async for item in inputs:
+            yield item
+        return
+    for item in inputs:
+        yield item

@@ -30,6 +30,8 @@ SLICE_BYTES = 64 << 10
 # One read takes a thousand small results, or a large piece of a large one.
 RECEIVE_MIN = 64 << 10
 RECEIVE_MAX = 1 << 20
+# The index of what the server says of the request, not of an input.
+WHOLE_REQUEST = 2**64 - 1
 # Times that a connection is opened again without any result in between.
 REOPENINGS_MAX = 8
 # How long the end of an answer whose results have all come is waited for, to use its connection again. Seconds.
@@ -102,6 +104,8 @@ class Mapping:
         for kind, index, content in frames:
             pickle = unanswered.pop(index, None)
             if pickle is None:
+                if index == WHOLE_REQUEST:
+                    raise self._error(kind, content)
                 # Answered already, on a connection that was lost.
                 continue
             self._unanswered_bytes -= len(pickle)
