@@ -58,24 +58,16 @@ impl Shares {
             self.held.insert(workspace.into(), Held::default());
         }
         let Some(held) = self.held.get_mut(workspace) else { return };
-        let ask = amounts(ask);
         held.replicas += 1;
-        held.of.cpu_millis += ask.cpu_millis;
-        held.of.memory_mib += ask.memory_mib;
-        held.of.disk_mib += ask.disk_mib;
-        held.of.gpus += ask.gpus;
+        held.of = held.of.plus(&amounts(ask));
     }
 
     /// One that was added has gone.
     pub fn remove(&mut self, workspace: &str, ask: &Ask, total: &Totals) {
         self.total = *total;
         let Some(held) = self.held.get_mut(workspace) else { return };
-        let ask = amounts(ask);
         held.replicas = held.replicas.saturating_sub(1);
-        held.of.cpu_millis = held.of.cpu_millis.saturating_sub(ask.cpu_millis);
-        held.of.memory_mib = held.of.memory_mib.saturating_sub(ask.memory_mib);
-        held.of.disk_mib = held.of.disk_mib.saturating_sub(ask.disk_mib);
-        held.of.gpus = held.of.gpus.saturating_sub(ask.gpus);
+        held.of = held.of.minus(&amounts(ask));
         if held.replicas == 0 {
             self.held.remove(workspace);
         }
@@ -94,6 +86,20 @@ impl Shares {
             by_share.then(b.waiting_ms.cmp(&a.waiting_ms)).then(a.index.cmp(&b.index))
         });
         first.map(|claim| claim.index)
+    }
+
+    /// The workspace that has to make room for one more replica of this one: the one with the largest share, if that is
+    /// more than this one would hold then. Who holds nothing gets its first replica from anyone.
+    pub fn yields_to(&self, workspace: &str, ask: &Ask) -> Option<&str> {
+        let mut claimant = self.held.get(workspace).copied().unwrap_or_default();
+        if claimant.replicas > 0 {
+            claimant.of = claimant.of.plus(&amounts(ask));
+        }
+        let share = claimant.dominant(&self.total);
+        let others = self.held.iter().filter(|(name, _)| *name != workspace);
+        let most = others.map(|(name, held)| (held.dominant(&self.total), name));
+        let (largest, name) = most.max_by(|a, b| a.0.total_cmp(&b.0))?;
+        (largest > share).then_some(name)
     }
 }
 
@@ -128,6 +134,20 @@ mod tests {
         let shares = Shares::default();
         assert_eq!(shares.next(&[claim("a", 5, 7), claim("a", 9, 8), claim("a", 9, 9)]), Some(8));
         assert_eq!(shares.next(&[]), None);
+    }
+
+    #[test]
+    fn whoever_holds_most_makes_room() {
+        let ask = Ask { cpu_millis: 1000, ..Ask::default() };
+        let mut shares = Shares::default();
+        (0..4).for_each(|_| shares.add("hog", &ask, &TOTAL));
+        assert_eq!(shares.yields_to("new", &ask), Some("hog"));
+        assert_eq!(shares.yields_to("hog", &ask), None);
+        (0..3).for_each(|_| shares.add("new", &ask, &TOTAL));
+        // One more for one and one fewer for the other would only change their places.
+        assert_eq!(shares.yields_to("new", &ask), None);
+        let large = Ask { cpu_millis: 9000, ..Ask::default() };
+        assert_eq!(shares.yields_to("third", &large), Some("hog"));
     }
 
     #[test]

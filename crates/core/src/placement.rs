@@ -108,5 +108,26 @@ pub struct Totals {
     pub gpus: u64,
 }
 
+impl Totals {
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis + other.cpu_millis,
+            memory_mib: self.memory_mib + other.memory_mib,
+            disk_mib: self.disk_mib + other.disk_mib,
+            gpus: self.gpus + other.gpus,
+        }
+    }
+
+    /// Not below nothing.
+    pub(crate) fn minus(&self, other: &Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_sub(other.cpu_millis),
+            memory_mib: self.memory_mib.saturating_sub(other.memory_mib),
+            disk_mib: self.disk_mib.saturating_sub(other.disk_mib),
+            gpus: self.gpus.saturating_sub(other.gpus),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
