@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clunk_core::api::ErrorAnswer;
 use clunk_core::error::ErrorCode;
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+use rustix::termios::{LocalModes, OptionalActions, Termios};
 use serde::Serialize;
 
 use crate::api::client_name;
@@ -91,12 +91,10 @@ impl Settings {
         Self::change(Termios::make_raw)
     }
 
-    /// Keys come one by one, Ctrl-C as well, and are not shown; a read never waits for one; output stays as it is.
+    /// Keys come one by one, Ctrl-C as well, and are not shown; output stays as it is.
     pub fn keys() -> Self {
         Self::change(|settings| {
             settings.local_modes &= !(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
-            settings.special_codes[SpecialCodeIndex::VMIN] = 0;
-            settings.special_codes[SpecialCodeIndex::VTIME] = 0;
         })
     }
 

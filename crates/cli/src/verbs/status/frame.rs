@@ -302,7 +302,7 @@ call-01mcc5rm000000000000000001  greet     succeeded   12 ms  1.3 s  3 s ago
 call-01mcc5rm000000000000000000  greet     failed      12 ms  1.3 s  3 s ago  container-crashed: signal 11
 
 q ends this";
-        assert_eq!(texts(&view(&snapshot()), 100, 24), expected);
+        assert_eq!(texts(&view(&snapshot()), 110, 24), expected);
     }
 
     #[test]

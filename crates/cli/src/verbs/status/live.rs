@@ -2,12 +2,9 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -24,7 +21,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const FIRST_PAINT: Duration = Duration::from_millis(40);
 /// After so long without news the screen says so.
 const SILENCE: Duration = Duration::from_secs(3);
-/// Looks that may wait to be shown: an old one is of no use.
+/// Looks, and keys, that may wait to be taken: old ones are of no use.
 const MAX_WAITING: usize = 1;
 /// An exit code says which signal ended a program.
 const SIGNALED: u8 = 128;
@@ -93,14 +90,16 @@ impl Signals {
 
 async fn watch(url: &str, mut news: mpsc::Receiver<News>) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new()?;
-    let mut keys = Keys::new();
     let mut screen = Screen::new();
+    let (send, mut keys) = mpsc::channel(MAX_WAITING);
+    // A read of a terminal blocks; it ends with the process.
+    std::thread::spawn(move || listen(&send));
     let mut snapshot = None;
     let mut trouble: Option<String> = None;
     let mut patience = FIRST_PAINT;
     loop {
         tokio::select! {
-            code = keys.next() => return Ok(ExitCode::from(code)),
+            Some(code) = keys.recv() => return Ok(ExitCode::from(code)),
             code = signals.next() => if let Some(code) = code {
                 return Ok(ExitCode::from(code));
             },
@@ -122,33 +121,21 @@ async fn watch(url: &str, mut news: mpsc::Receiver<News>) -> anyhow::Result<Exit
     }
 }
 
-/// Keys of standard input, where it is a terminal.
-struct Keys(Option<AsyncFd<OwnedFd>>);
-
-impl Keys {
-    fn new() -> Self {
-        let stdin = std::io::stdin();
-        if !stdin.is_terminal() {
-            return Self(None);
-        }
-        let descriptor = stdin.as_fd().try_clone_to_owned();
-        Self(descriptor.and_then(|descriptor| AsyncFd::with_interest(descriptor, Interest::READABLE)).ok())
-    }
-
-    /// Waits for a key that ends the screen, and says with which code.
-    async fn next(&mut self) -> u8 {
-        let Some(descriptor) = &self.0 else { return std::future::pending().await };
-        loop {
-            let Ok(mut ready) = descriptor.readable().await else { return std::future::pending().await };
-            let mut typed = [0; 64];
-            // With these settings of the terminal a read never waits.
-            let count = rustix::io::read(ready.get_inner(), &mut typed).unwrap_or(0);
-            if count == 0 {
-                ready.clear_ready();
+/// Waits for keys of standard input, where it is a terminal, and tells the codes that they ask for.
+fn listen(codes: &mpsc::Sender<u8>) {
+    let stdin = std::io::stdin();
+    let mut typed = [0; 64];
+    while stdin.is_terminal() {
+        match rustix::io::read(&stdin, &mut typed) {
+            Ok(0) => return,
+            Ok(count) => {
+                if let Some(code) = meant(&typed[..count]) {
+                    let _ = codes.blocking_send(code);
+                    return;
+                }
             }
-            if let Some(code) = meant(&typed[..count]) {
-                return code;
-            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
         }
     }
 }
@@ -222,8 +209,8 @@ fn redraw(drawn: &[usize], lines: &[Line], width: usize, height: usize, colour: 
             Look::Bad => "31",
         };
         let _ = match code {
-            "" => write!(text, "{}\x1b[K\r\n", line.text),
-            code => write!(text, "\x1b[{code}m{}\x1b[0m\x1b[K\r\n", line.text),
+            "" => write!(text, "{}\x1b[K\n", line.text),
+            code => write!(text, "\x1b[{code}m{}\x1b[0m\x1b[K\n", line.text),
         };
     }
     text + "\x1b[J\x1b[?2026l"
@@ -247,10 +234,10 @@ mod tests {
     #[test]
     fn a_frame_replaces_the_one_before() {
         let lines = [line(Look::Head, "ab"), line(Look::Plain, "c")];
-        let body = "ab\x1b[K\r\nc\x1b[K\r\n\x1b[J\x1b[?2026l";
+        let body = "ab\x1b[K\nc\x1b[K\n\x1b[J\x1b[?2026l";
         assert_eq!(redraw(&[], &lines, 80, 24, false), format!("\x1b[?2026h\r{body}"));
         assert_eq!(redraw(&[2, 0, 5], &lines, 80, 24, false), format!("\x1b[?2026h\r\x1b[3A{body}"));
-        assert!(redraw(&[], &lines, 80, 24, true).contains("\x1b[1mab\x1b[0m\x1b[K\r\nc\x1b[K"));
+        assert!(redraw(&[], &lines, 80, 24, true).contains("\x1b[1mab\x1b[0m\x1b[K\nc\x1b[K"));
     }
 
     #[test]
