@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -75,7 +74,7 @@ impl Terminal {
                 }
             }
         });
-        Self { child, keys: File::from(OwnedFd::from(controller)), shown, text: String::new() }
+        Self { child, keys: File::from(controller), shown, text: String::new() }
     }
 
     /// Waits for a text on the screen.

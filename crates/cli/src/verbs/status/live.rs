@@ -209,8 +209,8 @@ fn redraw(drawn: &[usize], lines: &[Line], width: usize, height: usize, colour: 
             Look::Bad => "31",
         };
         let _ = match code {
-            "" => write!(text, "{}\x1b[K\n", line.text),
-            code => write!(text, "\x1b[{code}m{}\x1b[0m\x1b[K\n", line.text),
+            "" => writeln!(text, "{}\x1b[K", line.text),
+            code => writeln!(text, "\x1b[{code}m{}\x1b[0m\x1b[K", line.text),
         };
     }
     text + "\x1b[J\x1b[?2026l"
