@@ -136,6 +136,12 @@ pub fn call(client: &Client, text: &str) -> anyhow::Result<CallRecord> {
     find_call(client, text)?.ok_or_else(|| unknown("call", text, CALLS_HINT))
 }
 
+/// A call, named where an app could have been.
+pub fn call_beside_apps(client: &Client, text: &str) -> anyhow::Result<CallRecord> {
+    let hint = "`clunk app list` and `clunk call list` show them";
+    find_call(client, text)?.ok_or_else(|| unknown("app or call", text, hint))
+}
+
 fn find_call(client: &Client, text: &str) -> anyhow::Result<Option<CallRecord>> {
     let Some(begin) = beginning(CallId::PREFIX, text) else { return Ok(None) };
     if begin.parse::<CallId>().is_ok() {

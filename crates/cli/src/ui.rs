@@ -138,6 +138,11 @@ pub fn duration_ms(ms: u64) -> String {
     duration_us(ms.saturating_mul(1000))
 }
 
+/// What is known in whole seconds: `40 s`, `3 min 20 s`.
+pub fn duration_s(s: u64) -> String {
+    if s < 60 { format!("{s} s") } else { duration_us(s.saturating_mul(1_000_000)) }
+}
+
 /// `12,345`
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -203,6 +208,7 @@ mod tests {
         for (us, text) in cases {
             assert_eq!(duration_us(us), text);
         }
+        assert_eq!([0, 40, 200].map(duration_s), ["0 s", "40 s", "3 min 20 s"]);
         assert_eq!(duration_ms(u64::MAX), "213503982 d 8 h");
     }
 

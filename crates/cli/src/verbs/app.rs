@@ -99,10 +99,7 @@ fn row(function: &FunctionRecord) -> Vec<String> {
         ui::count(function.running),
         ui::count(function.replicas.into()),
         limits(&function.scaling),
-        function
-            .scaling
-            .scaledown_window_s
-            .map_or_else(|| "-".into(), |s| ui::duration_ms(s.saturating_mul(1000))),
+        function.scaling.scaledown_window_s.map_or_else(|| "-".into(), ui::duration_s),
     ]
 }
 

@@ -36,7 +36,9 @@ pub fn run(args: Logs, output: Output) -> anyhow::Result<ExitCode> {
     }
     match &args.of {
         Some(text) if text.starts_with("call-") => call = Some(find::call(&client, text)?),
-        Some(text) if find::apps(&client, text)?.is_empty() => call = Some(find::call(&client, text)?),
+        Some(text) if find::apps(&client, text)?.is_empty() => {
+            call = Some(find::call_beside_apps(&client, text)?)
+        }
         Some(text) => filter.app = Some(find::app(&client, text, output)?.id.to_string()),
         None if call.is_some() || filter.replica.is_some() => {}
         None => filter.app = Some(newest(&client, output)?),

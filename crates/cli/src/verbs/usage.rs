@@ -69,7 +69,7 @@ pub fn run(args: Usage, output: Output) -> anyhow::Result<ExitCode> {
     if groups.is_empty() {
         output.say(format_args!(
             "nothing was used in the last {}; clunk run FILE uses something",
-            ui::duration_ms(back_ms)
+            ui::duration_s(back_ms / 1000)
         ));
         return Ok(ExitCode::SUCCESS);
     }
@@ -265,7 +265,7 @@ fn plot_lines(rows: &[UsageRow], span: &Span, width: usize) -> Vec<String> {
     let thick = (plot_room(width) / values.len()).max(1);
     let wide: Vec<f64> = values.iter().flat_map(|value| std::iter::repeat_n(*value, thick)).collect();
     let what = if gpus { "GPU seconds" } else { "CPU seconds" };
-    let mut lines = vec![format!("{what}, a bar for {}", ui::duration_ms(span.step_ms))];
+    let mut lines = vec![format!("{what}, a bar for {}", ui::duration_s(span.step_ms / 1000))];
     for (row, bar) in plot::bars(&wide, PLOT_LINES).iter().enumerate() {
         let scale = if row == 0 { amount(most) } else { String::new() };
         lines.push(format!("{scale:>SCALE$} │{bar}").trim_end().to_owned());

@@ -227,6 +227,13 @@ fn logs_are_filtered_by_container() {
     // One that has ended is in no list.
     fake.out(&["logs", "hello", "--container", &replica_id(9).to_string()]);
     assert_eq!(query(), format!("app={}&replica={}", app_id(1), replica_id(9)));
+    let unknown = Fake::start(|_| ok(json!([]))).run(&["logs", "nothing"]);
+    assert_eq!(unknown.code, 3);
+    assert!(
+        unknown.err.starts_with("error[not-found]: there is no app or call \"nothing\"\n"),
+        "{}",
+        unknown.err
+    );
     fake.out(&["logs", "--follow"]);
     assert_eq!(query(), format!("app={}&follow=true", app_id(1)));
 }

@@ -108,7 +108,7 @@ pub fn server_lines(snapshot: &Snapshot) -> Vec<Line> {
         status.url,
         status.version,
         status.pid,
-        ui::duration_ms(status.uptime_s.saturating_mul(1000))
+        ui::duration_s(status.uptime_s)
     );
     let second = format!("{} resident, state in {}", ui::bytes(status.memory_bytes), status.state_dir);
     let third = format!(

@@ -18,7 +18,7 @@ use crate::ui;
 /// Between two looks at the server.
 const EVERY: Duration = Duration::from_secs(1);
 /// What has not come after this is not waited for by the first paint.
-const FIRST_PAINT: Duration = Duration::from_millis(40);
+const FIRST_PAINT: Duration = Duration::from_millis(20);
 /// After so long without news the screen says so.
 const SILENCE: Duration = Duration::from_secs(3);
 /// Looks, and keys, that may wait to be taken: old ones are of no use.

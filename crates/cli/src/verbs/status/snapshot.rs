@@ -41,6 +41,38 @@ pub struct Snapshot {
     pub rates: Vec<f64>,
 }
 
+/// A line for each name of an app: what was made from a function with other options counts with it. Containers of what was
+/// not asked for have lines as well. What works stands first; the order is otherwise the one in which they came.
+fn lines_of(functions: Vec<Function>, containers: &[ContainerRecord]) -> Vec<Function> {
+    let mut lines: Vec<Function> = Vec::new();
+    for function in functions {
+        match lines.iter_mut().find(|line| line.app == function.app && line.name == function.name) {
+            Some(line) => {
+                line.queued += function.queued;
+                line.running += function.running;
+            }
+            None => lines.push(function),
+        }
+    }
+    let asked = lines.len();
+    for container in containers {
+        let at = lines.iter().position(|line| line.app == container.app && line.name == container.function);
+        match at {
+            Some(at) if at < asked => {}
+            Some(at) => lines[at].running += u64::from(container.running),
+            None => lines.push(Function {
+                app: container.app,
+                app_name: ui::one_line(&container.app_name),
+                name: container.function.clone(),
+                queued: 0,
+                running: container.running.into(),
+            }),
+        }
+    }
+    lines.sort_by_key(|line| line.queued + line.running == 0);
+    lines
+}
+
 /// Looks at a server again and again.
 pub struct Watch {
     client: Client,
@@ -66,8 +98,7 @@ impl Watch {
         for app in apps.into_iter().take(MAX_APPS) {
             functions.extend(self.functions(&app)?);
         }
-        // What works stands first; the order is otherwise the one in which they came.
-        functions.sort_by_key(|function| function.queued + function.running == 0);
+        let functions = lines_of(functions, &containers);
         let rates = self.rates.iter().copied().collect();
         Ok(Snapshot { now_ms: ui::now_ms(), status, functions, more_apps, containers, calls, rates })
     }
@@ -103,6 +134,39 @@ mod tests {
 
     use super::*;
     use crate::home::Target;
+
+    #[test]
+    fn a_line_for_each_name_of_an_app() {
+        let app = AppId::from_parts(1, [0; 10]);
+        let other = AppId::from_parts(2, [0; 10]);
+        let function = |app, name: &str, queued, running| Function {
+            app,
+            app_name: "hello".into(),
+            name: name.into(),
+            queued,
+            running,
+        };
+        let container = |app, function: &str, running| ContainerRecord {
+            replica: clunk_core::id::ReplicaId::from_parts(1, [0; 10]),
+            app,
+            app_name: "hello".into(),
+            function: function.into(),
+            state: "busy".into(),
+            running,
+            pid: 1,
+            memory_bytes: 0,
+            cpu_ms: 0,
+            started_ms: 0,
+        };
+        let functions =
+            vec![function(app, "idle", 0, 0), function(app, "greet", 1, 2), function(app, "greet", 10, 20)];
+        let containers =
+            [container(app, "greet", 4), container(other, "greet", 1), container(other, "greet", 2)];
+        let lines = lines_of(functions, &containers);
+        let expected =
+            [function(app, "greet", 11, 22), function(other, "greet", 0, 3), function(app, "idle", 0, 0)];
+        assert_eq!(lines, expected);
+    }
 
     #[test]
     fn rates_are_of_the_time_between_two_looks() {
