@@ -66,7 +66,8 @@ fn list(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
 fn exec(client: &Client, id: &str, command: &[String]) -> anyhow::Result<ExitCode> {
     let container = find::container(client, id)?;
     let (rows, columns) = terminal::size();
-    let request = json!({"command": command, "rows": rows, "columns": columns});
+    let term = std::env::var("TERM").unwrap_or_default();
+    let request = json!({"command": command, "rows": rows, "columns": columns, "term": term});
     terminal::open(client.target(), &format!("/api/containers/{}/exec", container.replica), &request)
 }
 

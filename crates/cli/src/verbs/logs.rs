@@ -72,6 +72,19 @@ impl Filter {
         Ok(())
     }
 
+    /// How many lines to leave out. Those of a call or a container are spread over the app's, so that the server does not
+    /// know which are the last.
+    fn tail_here(&self, client: &Client) -> anyhow::Result<(Self, usize)> {
+        match self.tail {
+            Some(lines) if self.call.is_some() || self.replica.is_some() => {
+                let all = Self { tail: None, ..self.clone() };
+                let before = events(client, &all)?.saturating_sub(lines);
+                Ok((all, before))
+            }
+            _ => Ok((self.clone(), 0)),
+        }
+    }
+
     fn path(&self, follow: bool) -> String {
         let mut parts = Vec::new();
         for (name, value) in [("app", &self.app), ("call", &self.call), ("replica", &self.replica)] {
@@ -85,8 +98,9 @@ impl Filter {
 
 /// Prints what there is, and, if asked, what comes until the app ends.
 pub fn read(client: &Client, filter: &Filter, follow: bool, output: Output) -> anyhow::Result<ExitCode> {
+    let (filter, before) = filter.tail_here(client)?;
     let mut printed = false;
-    for line in client.lines(&filter.path(follow))? {
+    for line in client.lines(&filter.path(follow))?.skip(before) {
         printed |= show(&line?, output);
     }
     if !printed && !follow && !output.json {
@@ -109,10 +123,7 @@ pub fn of_call(
         return read(client, &filter, false, output);
     }
     // The log of a call goes on with its app's: the call's end is watched for besides.
-    let before = match filter.tail.take() {
-        Some(lines) => events(client, &filter)?.saturating_sub(lines),
-        None => 0,
-    };
+    let (filter, before) = filter.tail_here(client)?;
     let seen = Arc::new(AtomicUsize::new(0));
     let counter = seen.clone();
     let lines = client.lines(&filter.path(true))?;

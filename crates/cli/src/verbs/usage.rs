@@ -38,6 +38,8 @@ const STEPS_MS: [u64; 18] = [
     30 * DAY_MS,
     365 * DAY_MS,
 ];
+/// Hours that are listed at most; a server gives 10,000 steps.
+const MAX_HOURS: u64 = 9_000;
 /// Furthest back: what nobody keeps.
 const MAX_SINCE_MS: u64 = 10 * 365 * DAY_MS;
 /// Lines of the plot without its axis.
@@ -50,6 +52,11 @@ const PLAIN_WIDTH: usize = 80;
 pub fn run(args: Usage, output: Output) -> anyhow::Result<ExitCode> {
     let until_ms = ui::now_ms();
     let back_ms = parse_time(&args.since)?;
+    if args.by == By::Hour && back_ms > MAX_HOURS * HOUR_MS {
+        let text = format!("{} is too long for a line each hour", args.since);
+        let hint = format!("list at most {} days by hour", MAX_HOURS / 24);
+        return Err(ui::error(ErrorCode::BadRequest, text, hint));
+    }
     let client = Client::new(home::need_server()?);
     let width = terminal::width().unwrap_or(PLAIN_WIDTH);
     let least = if args.by == By::Hour { HOUR_MS } else { 0 };

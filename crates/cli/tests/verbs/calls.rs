@@ -218,12 +218,14 @@ fn logs_are_filtered_by_container() {
     let fake = Fake::start(|seen| match seen.path.as_str() {
         "/api/containers" => ok(json!([crate::records::container(3, "busy")])),
         "/api/apps" => ok(json!([app(1, "hello", "running")])),
-        _ => Answer::Lines(vec![log("one\n")]),
+        _ => Answer::Lines(vec![log("one\n"), log("two\n"), log("three\n")]),
     });
     let query = || fake.seen().pop().map(|seen| seen.query).expect("a request");
     let id = replica_id(3).to_string();
-    assert_eq!(fake.out(&["logs", "--container", &id[..14], "-n", "5"]), "one\n");
-    assert_eq!(query(), format!("app={}&replica={id}&tail=5", app_id(0)));
+    assert_eq!(fake.out(&["logs", "--container", &id[..14], "-n", "2"]), "two\nthree\n");
+    assert_eq!(query(), format!("app={}&replica={id}", app_id(0)));
+    fake.out(&["logs", "-n", "2"]);
+    assert_eq!(query(), format!("app={}&tail=2", app_id(1)));
     // One that has ended is in no list.
     fake.out(&["logs", "hello", "--container", &replica_id(9).to_string()]);
     assert_eq!(query(), format!("app={}&replica={}", app_id(1), replica_id(9)));

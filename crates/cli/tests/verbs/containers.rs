@@ -74,6 +74,7 @@ fn a_command_in_a_container_has_its_input_output_and_exit_code() {
     let fake = Fake::start(running);
     let id = replica_id(1).to_string();
     let mut command = fake.command(&["container", "exec", &id, "--", "cat", "-n"]);
+    command.env("TERM", "plain");
     let pipe = std::process::Stdio::piped;
     let mut child = command.stdin(pipe()).stdout(pipe()).stderr(pipe()).spawn().expect("the binary starts");
     // It stays open: its end would be told as well.
@@ -84,5 +85,5 @@ fn a_command_in_a_container_has_its_input_output_and_exit_code() {
     assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (7, "ho\n", ""));
     let asked = fake.seen().pop().expect("a request");
     assert_eq!(asked.path, format!("/api/containers/{id}/exec"));
-    assert_eq!(asked.body, json!({"command": ["cat", "-n"], "rows": 24, "columns": 80}));
+    assert_eq!(asked.body, json!({"command": ["cat", "-n"], "rows": 24, "columns": 80, "term": "plain"}));
 }

@@ -63,4 +63,5 @@ fn nothing_used_and_nonsense() {
     for words in [["usage", "--since", "soon"], ["usage", "--since", "0h"], ["usage", "--by", "moon"]] {
         assert_eq!(fake.run(&words).code, 2, "{words:?}");
     }
+    assert_eq!(fake.run(&["usage", "--by", "hour", "--since", "520w"]).code, 2);
 }
