@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
 #[command(
     name = "clunk",
     version,
     about = "Run Python functions in containers that start in milliseconds, on machines you own.",
-    after_help = "Try:\n  clunk init hello.py        a first file\n  clunk run hello.py         run it in a container\n  clunk status               see what the server does",
+    after_help = "Try:\n  clunk init hello.py        a first file\n  clunk run hello.py         run it in a container\n  clunk status               watch what the server does",
     arg_required_else_help = true,
     disable_help_subcommand = true
 )]
@@ -33,9 +33,20 @@ pub enum Verb {
     Up(Up),
     /// Stop the local server and everything it runs.
     Down(Down),
-    /// Show what the server does now.
-    Status,
-    /// Show the output of an app or a call.
+    /// Watch what the server does now.
+    Status(Status),
+    /// List, show and stop apps.
+    #[command(subcommand)]
+    App(App),
+    /// List, show and cancel calls, and read what they printed.
+    #[command(subcommand)]
+    Call(Call),
+    /// List and stop running containers, read what they printed, run a command in one.
+    #[command(subcommand)]
+    Container(Container),
+    /// Show what was used: a table and a plot.
+    Usage(Usage),
+    /// Show the output of an app, a call or a container.
     Logs(Logs),
     /// Open a terminal in an image, or in the state before a failed build step.
     Shell(Shell),
@@ -89,9 +100,154 @@ pub struct Down {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk status           a live screen; q ends it\n  clunk status --once    print it once\n  clunk status --json"
+)]
+pub struct Status {
+    /// Print it once, also on a terminal.
+    #[arg(long)]
+    pub once: bool,
+}
+
+#[derive(Subcommand)]
+pub enum App {
+    /// List apps, newest first.
+    List {
+        /// Only those that run.
+        #[arg(long)]
+        running: bool,
+    },
+    /// Show one app and its functions.
+    Show {
+        /// Its id, the beginning of one, or its name.
+        app: String,
+    },
+    /// Stop an app: its calls are canceled, its containers end.
+    Stop {
+        /// Its id, the beginning of one, or its name.
+        app: String,
+    },
+}
+
+/// The states of a call, as the API names them.
+pub const CALL_STATES: [&str; 7] =
+    ["queued", "running", "succeeded", "failed", "timed_out", "canceled", "expired"];
+
+#[derive(Subcommand)]
+#[command(after_help = "An id may be cut short: any beginning that only one has, with or without `call-`.")]
+pub enum Call {
+    /// List calls, newest first.
+    List(CallList),
+    /// Show one call, or a batch.
+    Show {
+        /// Id of a call or a batch.
+        id: String,
+    },
+    /// Print what a call printed.
+    Logs {
+        /// Id of a call.
+        id: String,
+        /// Go on until the call has ended.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Cancel a call, or what has not ended of a batch.
+    Cancel {
+        /// Id of a call or a batch.
+        id: String,
+        /// End the containers that work on it as well.
+        #[arg(long)]
+        terminate_containers: bool,
+    },
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk call list --state failed\n  clunk call list --app hello --function greet --limit 5"
+)]
+pub struct CallList {
+    /// Only of this app: its id, the beginning of one, or its name.
+    #[arg(long)]
+    pub app: Option<String>,
+    /// Only of this function: its name, `Class.method`, or fn-….
+    #[arg(long, value_name = "NAME")]
+    pub function: Option<String>,
+    /// Only in this state.
+    #[arg(long, value_parser = CALL_STATES)]
+    pub state: Option<String>,
+    /// Only of this batch.
+    #[arg(long, value_name = "ID")]
+    pub batch: Option<String>,
+    /// How many at most.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+}
+
+#[derive(Subcommand)]
+#[command(after_help = "An id may be cut short: any beginning that only one has, with or without `rep-`.")]
+pub enum Container {
+    /// List running containers.
+    List,
+    /// Print what a container printed.
+    Logs {
+        /// Id of a container.
+        id: String,
+        /// Go on as more comes.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Run a command in a container; a shell when none is given.
+    #[command(
+        after_help = "Examples:\n  clunk container exec 01k9f3\n  clunk container exec 01k9f3 -- ls -l /tmp"
+    )]
+    Exec {
+        /// Id of a container.
+        id: String,
+        /// What to run instead of a shell.
+        #[arg(last = true)]
+        command: Vec<String>,
+    },
+    /// Stop a container; its calls are given to others.
+    Stop {
+        /// Id of a container.
+        id: String,
+    },
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk usage\n  clunk usage --since 7d --by app\n  clunk usage --since 90min --by hour --json"
+)]
+pub struct Usage {
+    /// How far back: a number with s, min, h, d or w.
+    #[arg(long, default_value = "24h", value_name = "TIME")]
+    pub since: String,
+    /// What a line of the table is.
+    #[arg(long, value_enum, default_value_t = By::Function)]
+    pub by: By,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    Function,
+    App,
+    Workspace,
+    Hour,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk logs                        the newest app\n  clunk logs --follow hello\n  clunk logs --container 01k9f3"
+)]
 pub struct Logs {
-    /// app-… or call-…; the newest app when absent.
+    /// An app or a call: its id, the beginning of one, or an app's name; the newest app when absent.
     pub of: Option<String>,
+    /// Only what this call printed.
+    #[arg(long, value_name = "ID")]
+    pub call: Option<String>,
+    /// Only what this container printed.
+    #[arg(long, value_name = "ID")]
+    pub container: Option<String>,
     /// Go on as more comes.
     #[arg(long, short)]
     pub follow: bool,
@@ -99,7 +255,7 @@ pub struct Logs {
     #[arg(long, short = 'n', value_name = "N")]
     pub tail: Option<usize>,
     /// The server's own log.
-    #[arg(long, conflicts_with_all = ["of"])]
+    #[arg(long, conflicts_with_all = ["of", "call", "container"])]
     pub server: bool,
 }
 

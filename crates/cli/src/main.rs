@@ -2,10 +2,15 @@
 
 mod api;
 mod args;
+mod clock;
 mod embed;
+mod find;
 mod home;
 mod launch;
+mod plot;
 mod progress;
+mod table;
+mod terminal;
 mod ui;
 mod verbs;
 
@@ -28,7 +33,11 @@ fn main() -> ExitCode {
     let done = match cli.verb {
         Verb::Up(up) => verbs::up::run(up, output),
         Verb::Down(down) => verbs::down::run(down, output),
-        Verb::Status => verbs::status::run(output),
+        Verb::Status(status) => verbs::status::run(status, output),
+        Verb::App(app) => verbs::app::run(app, output),
+        Verb::Call(call) => verbs::call::run(call, output),
+        Verb::Container(container) => verbs::container::run(container, output),
+        Verb::Usage(usage) => verbs::usage::run(usage, output),
         Verb::Run(run) => verbs::run::run(run, output),
         Verb::Logs(logs) => verbs::logs::run(logs, output),
         Verb::Shell(shell) => verbs::shell::run(shell, output),

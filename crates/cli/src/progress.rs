@@ -26,7 +26,7 @@ pub fn build(client: &Client, recipe: &Recipe, output: Output) -> anyhow::Result
                     text("title")
                 ));
             }
-            "log" if live => eprintln!("  {}", ui::paint("2", text("text").trim_end())),
+            "log" if live => ui::warn(format_args!("  {}", ui::paint("2", text("text").trim_end()))),
             "done" => return Ok(text("image").parse()?),
             "error" => return Err(failed(&event, live)),
             _ => {}
@@ -38,7 +38,7 @@ pub fn build(client: &Client, recipe: &Recipe, output: Output) -> anyhow::Result
 fn failed(event: &Value, live: bool) -> anyhow::Error {
     if !live {
         for line in event["tail"].as_array().into_iter().flatten() {
-            eprintln!("  {}", line.as_str().unwrap_or_default());
+            ui::warn(format_args!("  {}", line.as_str().unwrap_or_default()));
         }
     }
     match serde_json::from_value::<ErrorBody>(event["error"].clone()) {

@@ -8,8 +8,9 @@ use serde_json::json;
 
 use crate::api::Client;
 use crate::args::Image;
-use crate::home;
+use crate::table::{number, text};
 use crate::ui::{self, Output};
+use crate::{home, table};
 
 pub fn run(verb: Image, output: Output) -> anyhow::Result<ExitCode> {
     let client = Client::new(home::need_server()?);
@@ -58,7 +59,16 @@ fn list(client: &Client, output: Output) -> anyhow::Result<()> {
         ]
     };
     let rows: Vec<_> = images.iter().map(row).collect();
-    ui::table(&["IMAGE", "PYTHON", "SIZE", "BUILT", "IN USE", "LAYERS", "WHAT"], &rows);
+    let columns = [
+        text("IMAGE"),
+        text("PYTHON"),
+        number("SIZE"),
+        text("BUILT"),
+        text("IN USE"),
+        number("LAYERS"),
+        text("WHAT"),
+    ];
+    table::print(&columns, &rows);
     Ok(())
 }
 
@@ -86,7 +96,7 @@ fn inspect(client: &Client, id: &str, output: Output) -> anyhow::Result<()> {
         vec![ui::bytes(layer.size_bytes), if layer.shared { "yes" } else { "" }.into(), layer.title.clone()]
     };
     let rows: Vec<_> = image.layers.iter().map(row).collect();
-    ui::table(&["SIZE", "SHARED", "STEP"], &rows);
+    table::print(&[number("SIZE"), text("SHARED"), text("STEP")], &rows);
     Ok(())
 }
 

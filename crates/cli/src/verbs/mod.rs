@@ -1,6 +1,9 @@
 //! One file per verb.
 
+pub mod app;
+pub mod call;
 pub mod completions;
+pub mod container;
 pub mod doctor;
 pub mod down;
 pub mod explain;
@@ -11,4 +14,5 @@ pub mod run;
 pub mod shell;
 pub mod status;
 pub mod up;
+pub mod usage;
 pub mod version;

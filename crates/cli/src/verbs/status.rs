@@ -1,15 +1,22 @@
-//! `clunk status`
+//! `clunk status`: what the server does, once or as a live screen.
 
+mod frame;
+mod live;
+mod snapshot;
+
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clunk_core::api::{ContainerRecord, Status};
+use clunk_core::api::{ContainerRecord, Status as ServerStatus};
 use serde_json::json;
 
 use crate::api::Client;
-use crate::home;
+use crate::args::Status;
 use crate::ui::{self, Output};
+use crate::verbs::container;
+use crate::{home, table};
 
-pub fn run(output: Output) -> anyhow::Result<ExitCode> {
+pub fn run(args: Status, output: Output) -> anyhow::Result<ExitCode> {
     let Some(target) = home::find_server()? else {
         if output.json {
             ui::print_json(&json!({"running": false}));
@@ -18,48 +25,26 @@ pub fn run(output: Output) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::from(3));
     };
+    if !args.once && !output.json && std::io::stdout().is_terminal() {
+        return live::run(target);
+    }
     let client = Client::new(target);
-    let status: Status = client.get("/api/status")?;
-    let containers: Vec<ContainerRecord> = client.get("/api/containers")?;
     if output.json {
+        let status: ServerStatus = client.get("/api/status")?;
+        let containers: Vec<ContainerRecord> = client.get("/api/containers")?;
         ui::print_json(&json!({"running": true, "server": status, "containers": containers}));
         return Ok(ExitCode::SUCCESS);
     }
-    show(&status);
-    if !containers.is_empty() {
+    let snapshot = snapshot::Watch::new(client).take()?;
+    frame::server_lines(&snapshot).iter().for_each(|line| ui::print(&line.text));
+    if !snapshot.functions.is_empty() {
         ui::print("");
-        let rows: Vec<_> = containers.iter().map(row).collect();
-        ui::table(&["CONTAINER", "FUNCTION", "STATE", "MEMORY", "CPU", "STARTED"], &rows);
+        frame::function_lines(&snapshot).iter().for_each(|line| ui::print(&line.text));
+    }
+    if !snapshot.containers.is_empty() {
+        ui::print("");
+        let rows: Vec<_> = snapshot.containers.iter().map(container::row).collect();
+        table::print(&container::COLUMNS, &rows);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn show(status: &Status) {
-    ui::print(format_args!("{}  clunk {}  process {}", status.url, status.version, status.pid));
-    ui::print(format_args!(
-        "up {} s, {} resident, state in {}",
-        status.uptime_s,
-        ui::bytes(status.memory_bytes),
-        status.state_dir
-    ));
-    ui::print(format_args!(
-        "{} apps, {} containers, {} calls running, {} waiting, {} ended, {} images",
-        status.apps_running,
-        status.replicas,
-        status.calls_running,
-        status.calls_queued,
-        status.calls_ended,
-        status.images
-    ));
-}
-
-fn row(container: &ContainerRecord) -> Vec<String> {
-    vec![
-        container.replica.to_string(),
-        container.function.clone(),
-        container.state.clone(),
-        ui::bytes(container.memory_bytes),
-        format!("{:.1} s", container.cpu_ms as f64 / 1000.0),
-        ui::ago(container.started_ms),
-    ]
 }

@@ -1,0 +1,10 @@
+//! Verbs against a server that answers what a test tells it to.
+
+mod apps;
+mod calls;
+mod containers;
+mod fake;
+mod records;
+mod status;
+mod usage;
+mod words;
