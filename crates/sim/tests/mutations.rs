@@ -9,7 +9,10 @@ const SEEDS: u64 = 200;
 fn noticed(mutation: Mutation, words: &str) {
     let violations = (0..SEEDS).filter_map(|seed| run(Plan::from_seed(seed), mutation).err());
     let texts: Vec<String> = violations.map(|violation| violation.text).take(20).collect();
-    assert!(texts.iter().any(|text| text.contains(words)), "{mutation:?} breaks nothing of `{words}`: {texts:?}");
+    assert!(
+        texts.iter().any(|text| text.contains(words)),
+        "{mutation:?} breaks nothing of `{words}`: {texts:?}"
+    );
 }
 
 macro_rules! mutations {

@@ -140,10 +140,10 @@ impl Pool {
     }
 
     /// Cancels every call that `which` picks; says how many.
-    pub fn cancel_all(self: &Arc<Self>, which: impl Fn(&Live) -> bool) -> u64 {
+    pub fn cancel_all(self: &Arc<Self>, which: impl Fn(&Live) -> bool, terminate: bool) -> u64 {
         let picked: Vec<_> =
             self.lock().calls.values().filter(|live| which(live)).map(|live| live.request.id).collect();
-        picked.iter().filter(|id| self.cancel(**id, false)).count() as u64
+        picked.iter().filter(|id| self.cancel(**id, terminate)).count() as u64
     }
 }
 

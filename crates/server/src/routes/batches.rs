@@ -10,7 +10,7 @@ use axum::http::{Uri, header};
 use axum::response::Response;
 use clunk_agent::Payload;
 use clunk_agent::replica::now_ms;
-use clunk_core::api::{BatchRecord, FRAMES_TYPE};
+use clunk_core::api::{BatchRecord, CancelCall, FRAMES_TYPE};
 use clunk_core::error::ErrorBody;
 use clunk_core::id::BatchId;
 use clunk_store::CancelScope;
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::calls::finished;
-use super::{id, payloads, query};
+use super::{id, json_or_default, payloads, query};
 use crate::answer::{Failure, not_found};
 use crate::engine::live::{End, Sink};
 use crate::engine::outbox;
@@ -46,8 +46,10 @@ pub async fn show(
 pub async fn cancel(
     State(server): State<Arc<Server>>,
     Path(text): Path<String>,
+    body: Body,
 ) -> Result<Json<BatchRecord>, Failure> {
     let batch: BatchId = id(&text)?;
+    let asked: CancelCall = json_or_default(body).await?;
     let found = record(&server, batch).await?;
     let engine = &server.engine;
     // Disk first: what is loaded afterwards has ended there.
@@ -55,7 +57,7 @@ pub async fn cancel(
     engine.store.cancel_queued(CancelScope::Batch(found.id), why, now_ms()).await?;
     if let Some(pool) = engine.function(found.function_id) {
         let ours = |sink: &Sink| matches!(sink, Sink::Durable { batch: Some((id, _)) } if *id == batch);
-        pool.cancel_all(|live| ours(&live.sink));
+        pool.cancel_all(|live| ours(&live.sink), asked.terminate_containers);
     }
     engine.waiters.wake_all();
     Ok(Json(record(&server, batch).await?))

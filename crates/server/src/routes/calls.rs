@@ -21,7 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::payloads;
-use super::{id, json as read_json, query};
+use super::{id, json_or_default, query};
 use crate::answer::{Failure, not_found, store_error};
 use crate::engine::Engine;
 use crate::engine::durable::end_of;
@@ -74,12 +74,14 @@ async fn stored(
     wanted: &CallFilter,
     name: Option<&str>,
 ) -> Result<Vec<CallRecord>, Failure> {
+    // What runs is in memory, and `queued` on disk.
+    if wanted.state.as_deref() == Some("running") {
+        return Ok(Vec::new());
+    }
     let (mut found, mut before) = (Vec::new(), wanted.before);
     for _ in 0..MAX_PAGES {
         let limit = if name.is_some() { MAX_LISTED } else { wanted.limit };
-        // What is in memory runs, and is `queued` on disk.
-        let state = wanted.state.clone().filter(|state| state != "running");
-        let page = engine.store.calls(CallFilter { before, limit, state, ..wanted.clone() }).await?;
+        let page = engine.store.calls(CallFilter { before, limit, ..wanted.clone() }).await?;
         before = page.last().map(|record| record.id);
         let more = page.len() == limit as usize;
         found.extend(page.into_iter().filter(|record| name.is_none_or(|name| record.function == name)));
@@ -228,7 +230,7 @@ pub async fn cancel(
     body: Body,
 ) -> Result<Json<CallRecord>, Failure> {
     let call: CallId = id(&text)?;
-    let asked: CancelCall = read_json(body).await?;
+    let asked: CancelCall = json_or_default(body).await?;
     let engine = &server.engine;
     if !engine.pools().iter().any(|pool| pool.cancel(call, asked.terminate_containers)) {
         cancel_on_disk(engine, engine.call(call).await?);

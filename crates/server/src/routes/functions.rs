@@ -24,7 +24,7 @@ use super::{id, json as read_json};
 use crate::answer::{Failure, not_found};
 use crate::engine::Pool;
 use crate::engine::durable::{self, Batch, Spawn};
-use crate::engine::live::{End, Finished, Input, Request, Sink, Streamed};
+use crate::engine::live::{End, Finished, Input, Live, Request, Sink, Streamed};
 use crate::engine::outbox::{self, Outbox, Part};
 use crate::memory;
 use crate::server::Server;
@@ -251,8 +251,8 @@ impl Drop for Mapping {
         self.reading.abort();
         self.outbox.close();
         let ours = &self.outbox;
-        self.pool
-            .cancel_all(|live| matches!(&live.sink, Sink::Map { outbox, .. } if Arc::ptr_eq(outbox, ours)));
+        let mine = |live: &Live| matches!(&live.sink, Sink::Map { outbox, .. } if Arc::ptr_eq(outbox, ours));
+        self.pool.cancel_all(mine, false);
     }
 }
 

@@ -39,6 +39,11 @@ pub async fn json<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
         .map_err(|error| ErrorBody::new(ErrorCode::BadRequest, format!("the body does not fit: {error}")))?)
 }
 
+/// Reads a JSON body that may be left out.
+pub async fn json_or_default<T: DeserializeOwned + Default>(body: Body) -> Result<T, Failure> {
+    if axum::body::HttpBody::is_end_stream(&body) { Ok(T::default()) } else { json(body).await }
+}
+
 /// Reads the parameters behind the `?`.
 pub fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Failure> {
     let found = Query::try_from_uri(uri).map(|Query(found)| found);
