@@ -353,23 +353,25 @@ async fn what_was_printed_before_the_end_is_logged_before_it() {
 }
 
 #[tokio::test]
-async fn a_container_that_never_stops_talking_can_be_killed() {
+async fn a_container_that_never_stops_talking_is_ended_all_the_same() {
     let runtime = FakeRuntime::new(|mut container| async move {
-        let link = container.link.take().unwrap();
-        link.set_nonblocking(true).unwrap();
-        let link = tokio::net::UnixStream::from_std(link).unwrap();
-        let mut frame = [0; HEADER_LEN];
-        frame[0] = Kind::Log as u8;
-        loop {
-            link.writable().await.unwrap();
-            // The socket takes so few bytes together or not at all.
-            let _ = link.try_write(&frame);
-        }
+        let mut link = container.link.take().unwrap();
+        let [mut ready, mut frame] = [[0; HEADER_LEN]; 2];
+        (ready[0], frame[0]) = (Kind::Ready as u8, Kind::Yield as u8);
+        std::io::Write::write_all(&mut link, &ready).unwrap();
+        // A thread of its own: it writes while the agent reads, and ends when the agent closes the link.
+        std::thread::spawn(
+            move || while std::io::Write::write_all(&mut link, &frame.repeat(1000)).is_ok() {},
+        );
+        std::future::pending().await
     });
     let mut rig = Rig::on(ONE, runtime);
-    rig.replica.kill();
-    let (ended, _) = rig.ended().await;
-    assert!(matches!(ended, Ended::Stopped));
+    rig.ready().await;
+    rig.send(&[1]);
+    rig.replica.cancel(1);
+    let (ended, lost) = rig.ended().await;
+    assert!(matches!(ended, Ended::Crashed { blame: Blame::Machine, .. }), "{ended:?}");
+    assert_eq!(lost, [1]);
 }
 
 #[tokio::test]
