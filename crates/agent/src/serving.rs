@@ -426,9 +426,7 @@ impl<'a> Serving<'a> {
             }
         }
         self.drain();
-        let mut lost = self.workers_lost();
-        lost.extend(self.task.replica.table().clear());
-        lost.sort_unstable();
+        let lost = self.task.replica.table().clear();
         let (was_ready, stopping) = (self.ready, self.stopping);
         Verdict { cause, exit, was_ready, stopping, lost, memory_limit }
     }

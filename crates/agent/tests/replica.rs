@@ -21,7 +21,7 @@ const SIGSEGV: i32 = rustix::process::Signal::SEGV.as_raw();
 const SIGUSR1: i32 = rustix::process::Signal::USR1.as_raw();
 
 fn shape(concurrency: u32) -> Shape {
-    Shape { concurrency, workers: 0 }
+    Shape { concurrency, ..ONE }
 }
 
 #[tokio::test]
@@ -75,6 +75,35 @@ async fn a_batch_comes_together_and_takes_one_place() {
     for number in 1..=6 {
         assert_eq!(rig.answer().await.0, number);
     }
+}
+
+#[tokio::test]
+async fn a_stop_lets_what_runs_end_and_gives_back_what_waits() {
+    let mut rig = Rig::new(ONE, |mut runner: Runner| async move {
+        runner.wire.ready();
+        let call = runner.wire.expect(Kind::Call).await;
+        runner.wire.expect(Kind::Stop).await;
+        runner.wire.echo(&call);
+        ExitReason::Code(0)
+    });
+    rig.ready().await;
+    rig.send(&[1, 2, 3]);
+    rig.replica.stop();
+    let (numbers, _, blame) = rig.lost().await;
+    assert_eq!((numbers, blame), (vec![2, 3], Blame::Machine));
+    assert_eq!(rig.answer().await.0, 1);
+    let (ended, lost) = rig.ended().await;
+    assert!(matches!(ended, Ended::Stopped) && lost.is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_takes_too_long_is_ended() {
+    let shape = Shape { startup: Duration::ZERO, ..ONE };
+    let mut rig = Rig::new(shape, |runner: Runner| runner.wire.hang());
+    let (ended, _) = rig.ended().await;
+    let Ended::NotStarted { error, blame: Blame::Call } = ended else { panic!("{ended:?}") };
+    assert!(error.message.contains("not ready"), "{error}");
+    assert_eq!(rig.runtime.running(), 0);
 }
 
 #[tokio::test]
