@@ -28,7 +28,9 @@ use crate::workers::Worker;
 pub(crate) const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Times in a row that links and output are looked at before everything else is: a container that never stops talking
 /// must not keep its own kill from being heard.
-const STREAK_MAX: u32 = 32;
+const STREAK_MAX: u32 = 8;
+/// Times that a link is read after the end: more than a socket holds, in case someone still writes.
+const LAST_READS: usize = 64;
 
 /// Who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -415,17 +417,16 @@ impl<'a> Serving<'a> {
         let broken = matches!(cause, Cause::Broken(_));
         let workers = (0..self.links.workers.len()).map(Source::Worker);
         for source in std::iter::once(Source::First).chain(workers) {
-            // Nothing that follows a broken frame can be understood.
-            while !broken && self.links.end(source).is_some_and(|end| end.reader.fill_now()) {
-                if self.frames(source).is_some() {
+            for _ in 0..LAST_READS {
+                // Nothing that follows a broken frame can be understood.
+                let more = !broken && self.links.end(source).is_some_and(|end| end.reader.fill_now());
+                if !more || self.frames(source).is_some() {
                     break;
                 }
             }
         }
         self.drain();
-        let mut lost = self.workers_lost();
-        lost.extend(self.task.replica.table().clear());
-        lost.sort_unstable();
+        let lost = self.task.replica.table().clear();
         let (was_ready, stopping) = (self.ready, self.stopping);
         Verdict { cause, exit, was_ready, stopping, lost, memory_limit }
     }

@@ -96,6 +96,8 @@ pub(crate) struct Table {
     /// Calls of each batch that are not answered, by its first number.
     batches: HashMap<u64, u32>,
     waiting: VecDeque<Waiting>,
+    /// Calls of processes that are gone, until the owner is told.
+    orphans: Vec<u64>,
     /// Canceled while they waited: the owner has to hear of them.
     pub dropped: Vec<u64>,
     /// When canceled calls have to have ended, the earliest first.
@@ -113,6 +115,7 @@ impl Table {
             calls: HashMap::new(),
             batches: HashMap::new(),
             waiting: VecDeque::new(),
+            orphans: Vec::new(),
             dropped: Vec::new(),
             deadlines: VecDeque::new(),
             orders: Orders::default(),
@@ -179,7 +182,7 @@ impl Table {
         self.seats[at] = Seat { link: Some(link), taken: 0 };
     }
 
-    /// A process takes no more calls; the ones it had. Rising.
+    /// A process takes no more calls; the ones it had, rising. They are orphans until they are told of.
     pub fn unseat(&mut self, at: usize) -> Vec<u64> {
         self.seats[at] = Seat::default();
         let mut numbers: Vec<u64> =
@@ -188,7 +191,13 @@ impl Table {
         for number in &numbers {
             self.remove(*number);
         }
+        self.orphans.extend(&numbers);
         numbers
+    }
+
+    /// The owner is told of these.
+    pub fn told(&mut self, numbers: &[u64]) {
+        self.orphans.retain(|orphan| !numbers.contains(orphan));
     }
 
     /// A process answered a call. False: it had no such call.
@@ -288,9 +297,12 @@ impl Table {
         waiting.map(|call| call.number).chain(self.dropped.drain(..)).collect()
     }
 
-    /// Every process is gone; the calls they had. Rising.
+    /// Every process is gone; the calls they had that nobody was told of. Rising.
     pub fn clear(&mut self) -> Vec<u64> {
-        let mut numbers: Vec<u64> = (0..self.seats.len()).flat_map(|at| self.unseat(at)).collect();
+        for at in 0..self.seats.len() {
+            self.unseat(at);
+        }
+        let mut numbers = std::mem::take(&mut self.orphans);
         numbers.sort_unstable();
         numbers
     }
@@ -338,7 +350,8 @@ mod tests {
         assert!(table.calls.contains_key(&5) && !table.calls.contains_key(&6));
         let lost = table.unseat(0);
         assert_eq!(lost, [3, 5]);
-        assert_eq!((table.close(), table.clear()), (vec![6], vec![2, 4]));
+        table.told(&[3]);
+        assert_eq!((table.close(), table.clear()), (vec![6], vec![2, 4, 5]));
     }
 
     #[tokio::test]

@@ -165,6 +165,7 @@ impl Serving<'_> {
         let Some(gone) = self.links.workers[at].gone.take() else { return };
         if !gone.numbers.is_empty() {
             let blame = gone.fault.blame(gone.numbers.len());
+            self.task.replica.table().told(&gone.numbers);
             self.lose(gone.numbers, gone.error, blame);
         }
     }
@@ -196,15 +197,5 @@ impl Serving<'_> {
             }
         }
         None
-    }
-
-    /// The calls of workers whose end has not been told.
-    pub fn workers_lost(&mut self) -> Vec<u64> {
-        self.links
-            .workers
-            .iter_mut()
-            .filter_map(|worker| worker.gone.take())
-            .flat_map(|gone| gone.numbers)
-            .collect()
     }
 }

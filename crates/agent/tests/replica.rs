@@ -21,7 +21,7 @@ const SIGSEGV: i32 = rustix::process::Signal::SEGV.as_raw();
 const SIGUSR1: i32 = rustix::process::Signal::USR1.as_raw();
 
 fn shape(concurrency: u32) -> Shape {
-    Shape { concurrency, workers: 0 }
+    Shape { concurrency, ..ONE }
 }
 
 #[tokio::test]
@@ -75,6 +75,35 @@ async fn a_batch_comes_together_and_takes_one_place() {
     for number in 1..=6 {
         assert_eq!(rig.answer().await.0, number);
     }
+}
+
+#[tokio::test]
+async fn a_stop_lets_what_runs_end_and_gives_back_what_waits() {
+    let mut rig = Rig::new(ONE, |mut runner: Runner| async move {
+        runner.wire.ready();
+        let call = runner.wire.expect(Kind::Call).await;
+        runner.wire.expect(Kind::Stop).await;
+        runner.wire.echo(&call);
+        ExitReason::Code(0)
+    });
+    rig.ready().await;
+    rig.send(&[1, 2, 3]);
+    rig.replica.stop();
+    let (numbers, _, blame) = rig.lost().await;
+    assert_eq!((numbers, blame), (vec![2, 3], Blame::Machine));
+    assert_eq!(rig.answer().await.0, 1);
+    let (ended, lost) = rig.ended().await;
+    assert!(matches!(ended, Ended::Stopped) && lost.is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_takes_too_long_is_ended() {
+    let shape = Shape { startup: Duration::ZERO, ..ONE };
+    let mut rig = Rig::new(shape, |runner: Runner| runner.wire.hang());
+    let (ended, _) = rig.ended().await;
+    let Ended::NotStarted { error, blame: Blame::Call } = ended else { panic!("{ended:?}") };
+    assert!(error.message.contains("not ready"), "{error}");
+    assert_eq!(rig.runtime.running(), 0);
 }
 
 #[tokio::test]
@@ -353,23 +382,25 @@ async fn what_was_printed_before_the_end_is_logged_before_it() {
 }
 
 #[tokio::test]
-async fn a_container_that_never_stops_talking_can_be_killed() {
+async fn a_container_that_never_stops_talking_is_ended_all_the_same() {
     let runtime = FakeRuntime::new(|mut container| async move {
-        let link = container.link.take().unwrap();
-        link.set_nonblocking(true).unwrap();
-        let link = tokio::net::UnixStream::from_std(link).unwrap();
-        let mut frame = [0; HEADER_LEN];
-        frame[0] = Kind::Log as u8;
-        loop {
-            link.writable().await.unwrap();
-            // The socket takes so few bytes together or not at all.
-            let _ = link.try_write(&frame);
-        }
+        let mut link = container.link.take().unwrap();
+        let [mut ready, mut frame] = [[0; HEADER_LEN]; 2];
+        (ready[0], frame[0]) = (Kind::Ready as u8, Kind::Yield as u8);
+        std::io::Write::write_all(&mut link, &ready).unwrap();
+        // A thread of its own: it writes while the agent reads, and ends when the agent closes the link.
+        std::thread::spawn(
+            move || while std::io::Write::write_all(&mut link, &frame.repeat(1000)).is_ok() {},
+        );
+        std::future::pending().await
     });
     let mut rig = Rig::on(ONE, runtime);
-    rig.replica.kill();
-    let (ended, _) = rig.ended().await;
-    assert!(matches!(ended, Ended::Stopped));
+    rig.ready().await;
+    rig.send(&[1]);
+    rig.replica.cancel(1);
+    let (ended, lost) = rig.ended().await;
+    assert!(matches!(ended, Ended::Crashed { blame: Blame::Machine, .. }), "{ended:?}");
+    assert_eq!(lost, [1]);
 }
 
 #[tokio::test]

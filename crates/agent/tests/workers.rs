@@ -6,12 +6,12 @@ mod support;
 use clunk_agent::frame::{Kind, field};
 use clunk_agent::{Blame, Ended};
 use clunk_runtime::ExitReason;
-use support::{Event, Rig, Runner, Shape, calls, returned};
+use support::{Event, ONE, Rig, Runner, Shape, calls, returned};
 
 const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
 
 fn shape(concurrency: u32, workers: u32) -> Shape {
-    Shape { concurrency, workers }
+    Shape { concurrency, workers, ..ONE }
 }
 
 #[tokio::test]
@@ -251,4 +251,25 @@ async fn a_worker_that_breaks_the_protocol_is_killed_and_followed() {
     assert!(error.message.contains("protocol"), "{error}");
     rig.send(&[2]);
     assert_eq!(rig.answer().await.0, 2);
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_begin_says_why() {
+    let mut rig = Rig::new(shape(1, 1), |mut runner: Runner| async move {
+        drop(runner.workers(1).await);
+        let (_, second) = runner.worker().await;
+        second.say(Kind::StartFailed, 0, "type=OSError\nmessage=no\ntraceback=no more memory\n");
+        drop(second);
+        let (_, third) = runner.worker().await;
+        third.ready();
+        third.serve().await
+    });
+    rig.ready().await;
+    rig.send(&[1]);
+    assert!(matches!(rig.event().await, Event::Lost { .. } | Event::Answered { .. }));
+    let mut reader = rig.logs.read(rig.app, None, true).unwrap().unwrap();
+    let mut text = String::new();
+    while !text.contains("no more memory") {
+        text += &String::from_utf8(reader.next().await.unwrap().expect("the log goes on")).unwrap();
+    }
 }

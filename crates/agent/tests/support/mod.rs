@@ -83,9 +83,10 @@ pub struct Rig {
 pub struct Shape {
     pub concurrency: u32,
     pub workers: u32,
+    pub startup: Duration,
 }
 
-pub const ONE: Shape = Shape { concurrency: 1, workers: 0 };
+pub const ONE: Shape = Shape { concurrency: 1, workers: 0, startup: PATIENCE };
 
 impl Rig {
     /// A replica whose container plays the script.
@@ -157,7 +158,7 @@ pub fn spec(shape: Shape, app: AppId, log: Arc<AppLog>) -> ReplicaSpec {
         function: "f".into(),
         container: container(),
         start: control([("module", "m")]),
-        startup_timeout: PATIENCE,
+        startup_timeout: shape.startup,
         log,
         concurrency: shape.concurrency,
         workers: shape.workers,
