@@ -36,6 +36,8 @@ CODE = """
         hang._clunk_method = {"is_generator": None}
         def crash(self): os.kill(os.getpid(), signal.SIGKILL)
         crash._clunk_method = {"is_generator": None}
+        def leave(self, code): os._exit(code)
+        leave._clunk_method = {"is_generator": None}
         def slow(self):
             print("slow", flush=True)
             while not os.path.exists("go"): time.sleep(0.001)
@@ -142,7 +144,13 @@ def test_a_worker_that_dies_is_made_anew(begin):
             links[0].receive()
         links[0].link.close()
         links[0] = runner.worker(0)
+        assert runner.worker_ended() == {"worker": "0", "signal": "9"}
         assert links[0].receive()[0] == READY
+    links[1].begin(3, method="leave")
+    assert runner.worker_ended() == {"worker": "1", "code": "3"}
+    links[1].link.close()
+    links[1] = runner.worker(1)
+    assert links[1].receive()[0] == READY
     pids = [one(link, "who")[0] for link in links]
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
