@@ -256,7 +256,7 @@ def test_a_batch_of_calls_of_several_methods(begin, word, options):
     numbers = [runner.begin(index, method=name) for index, name in enumerate(methods)]
     answers = runner.answers(*numbers)
     assert answers.pop(numbers[4])[0] == "clunk.exception.NotFoundError"
-    assert list(answers[number] for number in sorted(answers)) == [(0, 2), (3, 2), 2, (6, 2), (15, 2)]
+    assert [answers[number] for number in sorted(answers)] == [(0, 2), (3, 2), 2, (6, 2), (15, 2)]
 
 
 def test_batching_of_a_class_is_of_all_its_methods(begin):

@@ -198,6 +198,20 @@ def test_threads_in_workers(begin):
     assert runner.stop() == 0
 
 
+def test_numpy_is_seeded_in_each_worker(begin):
+    text = """
+        def seeded(self): return sys.modules["numpy.random"].pids
+        seeded._clunk_method = {"is_generator": None}
+    import types
+    stand_in = sys.modules["numpy.random"] = types.ModuleType("numpy.random")
+    stand_in.pids = []
+    stand_in.seed = lambda: stand_in.pids.append(os.getpid())
+"""
+    runner, links = begin(CODE + text, workers=2)
+    assert [one(link, "seeded") for link in links] == [[one(link, "who")[0]] for link in links]
+    assert runner.stop() == 0
+
+
 def test_a_start_that_fails_forks_nothing(start):
     runner = start("1 / 0", "C", mode="class", workers=2, ready=False)
     link = runner.worker(0)

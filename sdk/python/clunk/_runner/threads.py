@@ -2,8 +2,8 @@
 
 A cancel is an exception that the main thread throws at another one. Python delivers it at that thread's next step,
 wherever that is, so every call has a `Gate`: it is open only while user code runs, and throwing takes the gate's one
-token. Who wants to close the gate and finds the token gone waits for the exception. So it never arrives in our own code,
-and never in the next call.
+token. Who wants to close the gate and finds the token gone waits for the exception. So it never arrives in our own
+code, and never in the next call.
 
 A thread that is in a system call or waits for a lock is not reached; the agent ends its process.
 """

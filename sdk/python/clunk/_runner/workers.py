@@ -1,8 +1,8 @@
 """Workers: processes forked after set-up, so that a replica uses several cores with the memory of one.
 
-The parent loads the code and runs the enter hooks; the memory of both is shared with what it forks. It answers no calls:
-it forks a worker for each WORKER frame, passes cancels on, says how a worker ended, and ends when all have ended. A worker
-serves a link of its own as a runner without workers does.
+The parent loads the code and runs the enter hooks; the memory of both is shared with what it forks. It answers no
+calls: it forks a worker for each WORKER frame, passes cancels on, says how a worker ended, and ends when all have ended.
+A worker serves a link of its own as a runner without workers does.
 
 The end: on STOP the parent sends SIGTERM to each worker, which finishes what runs; STOP on a worker's own link does the
 same. Exit hooks run once, in the parent, when the last worker has ended.
@@ -18,6 +18,9 @@ from .link import CANCEL, STOP, WORKER, WORKER_ENDED, FilePayload, Link, LinkClo
 
 # Bytes of the note by which a worker says that it is ready: its number.
 _NOTE_SIZE = 4
+# Milliseconds until workers are told again to stop: a signal that comes just before a process begins to wait does not
+# wake it.
+AGAIN_MS = 50
 
 
 def supervise(runner):
@@ -53,7 +56,10 @@ class _Parent:
             waiter.register(fd, POLLIN)
         try:
             while self.workers or not self.stopping:
-                for fd, _ in waiter.poll():
+                events = waiter.poll(AGAIN_MS if self.stopping else None)
+                if not events:
+                    self._stop()
+                for fd, _ in events:
                     if fd == self.notes:
                         self._take_note()
                     elif fd == self.ended:
@@ -199,4 +205,3 @@ def renew(runner):
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-    gc.enable()
