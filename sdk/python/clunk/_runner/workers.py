@@ -1,7 +1,7 @@
 """Workers: processes forked after set-up, so that a replica uses several cores with the memory of one.
 
 The parent loads the code and runs the enter hooks; the memory of both is shared with what it forks. It answers no
-calls: it forks a worker for each WORKER frame, passes cancels on, says how a worker ended, and ends when all have ended.
+calls: it forks a worker for each WORKER frame, passes cancels on, says how each worker ended, and ends when all have.
 A worker serves a link of its own as a runner without workers does.
 
 The end: on STOP the parent sends SIGTERM to each worker, which finishes what runs; STOP on a worker's own link does the
