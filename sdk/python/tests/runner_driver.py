@@ -12,7 +12,7 @@ import tempfile
 SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEADER = struct.Struct("<BBHIQQ")
 START, CALL, CANCEL, STOP, CREDIT, BATCH, WORKER = 1, 2, 3, 4, 5, 6, 7
-READY, RESULT, EXCEPTION, LOG, START_FAILED, YIELD = 65, 66, 67, 68, 69, 70
+READY, RESULT, EXCEPTION, LOG, START_FAILED, YIELD, WORKER_ENDED = 65, 66, 67, 68, 69, 70, 71
 INLINE_MAX = 4 << 20
 
 
@@ -148,7 +148,7 @@ class Link:
         """Until a line with these words has come."""
         while not any(words in text for _, _, text in self.logs):
             kind, *_ = self.receive(logs=True)
-            assert kind == LOG, kind
+            assert kind in (LOG, WORKER_ENDED), kind
 
 
 class Runner(Link):
@@ -193,6 +193,12 @@ class Runner(Link):
         """CANCEL, and the signal that makes the runner read it."""
         self.send(CANCEL, number)
         self.process.send_signal(signal.SIGUSR1)
+
+    def worker_ended(self):
+        """How a worker ended, as the program says."""
+        kind, _, fields, _ = self.receive()
+        assert kind == WORKER_ENDED, kind
+        return fields
 
     def worker(self, number):
         """Gives the runner the link of a new worker."""

@@ -4,6 +4,7 @@ import base64
 import pickle
 
 import pytest
+from runner_driver import BATCH, control
 
 # What the decorators of the package leave on a function.
 MARKS = """
@@ -231,6 +232,47 @@ def test_a_batched_method(begin):
     assert list(runner.answers(*numbers).values()) == [3, 6]
     number = runner.begin(4, method="one")
     assert runner.answers(number) == {number: 4}
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+@pytest.mark.parametrize("options", [{}, {"concurrency": 3}], ids=["single", "several"])
+def test_a_batch_of_calls_of_several_methods(begin, word, options):
+    runner = begin(
+        f"""
+    @Cls
+    class C:
+        {word} double(self, values): return [(value * 2, len(values)) for value in values]
+        double._clunk_batched = (8, 10)
+        {word} triple(self, values): return [(value * 3, len(values)) for value in values]
+        triple._clunk_batched = (8, 10)
+        @method
+        def one(self, value): return value
+    """,
+        batching=1,
+        **options,
+    )
+    runner.send(BATCH, 0, control(count=6))
+    methods = ("double", "triple", "one", "double", "none", "triple")
+    numbers = [runner.begin(index, method=name) for index, name in enumerate(methods)]
+    answers = runner.answers(*numbers)
+    assert answers.pop(numbers[4])[0] == "clunk.exception.NotFoundError"
+    assert [answers[number] for number in sorted(answers)] == [(0, 2), (3, 2), 2, (6, 2), (15, 2)]
+
+
+def test_batching_of_a_class_is_of_all_its_methods(begin):
+    runner = begin(
+        """
+    @Cls
+    class C:
+        @method
+        def many(self, values): return [len(values)] * len(values)
+    """,
+        batching=1,
+    )
+    numbers = runner.batch((1,), (2,), method="many")
+    assert list(runner.answers(*numbers).values()) == [2, 2]
+    number = runner.begin(4, method="many")
+    assert runner.answers(number) == {number: 1}
 
 
 def test_a_missing_import_of_its_image(start):

@@ -36,6 +36,8 @@ CODE = """
         hang._clunk_method = {"is_generator": None}
         def crash(self): os.kill(os.getpid(), signal.SIGKILL)
         crash._clunk_method = {"is_generator": None}
+        def leave(self, code): os._exit(code)
+        leave._clunk_method = {"is_generator": None}
         def slow(self):
             print("slow", flush=True)
             while not os.path.exists("go"): time.sleep(0.001)
@@ -142,7 +144,13 @@ def test_a_worker_that_dies_is_made_anew(begin):
             links[0].receive()
         links[0].link.close()
         links[0] = runner.worker(0)
+        assert runner.worker_ended() == {"worker": "0", "signal": "9"}
         assert links[0].receive()[0] == READY
+    links[1].begin(3, method="leave")
+    assert runner.worker_ended() == {"worker": "1", "code": "3"}
+    links[1].link.close()
+    links[1] = runner.worker(1)
+    assert links[1].receive()[0] == READY
     pids = [one(link, "who")[0] for link in links]
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
@@ -187,6 +195,20 @@ def test_threads_in_workers(begin):
     open(f"{runner.root}/go", "w").close()
     assert links[0].answers(number) == {number: "done"}
     runner.wait_for_log("exit in True")
+    assert runner.stop() == 0
+
+
+def test_numpy_is_seeded_in_each_worker(begin):
+    text = """
+        def seeded(self): return sys.modules["numpy.random"].pids
+        seeded._clunk_method = {"is_generator": None}
+    import types
+    stand_in = sys.modules["numpy.random"] = types.ModuleType("numpy.random")
+    stand_in.pids = []
+    stand_in.seed = lambda: stand_in.pids.append(os.getpid())
+"""
+    runner, links = begin(CODE + text, workers=2)
+    assert [one(link, "seeded") for link in links] == [[one(link, "who")[0]] for link in links]
     assert runner.stop() == 0
 
 

@@ -32,9 +32,7 @@ class Batch:
     def find(self):
         """The function; None when the calls have been answered instead."""
         try:
-            target = self.runner.target
-            if target is None:
-                target = self.runner.methods.get(self.fields[self.first].get("method"))
+            target = self.runner.named(self.fields[self.first])
             for number in self.open:
                 if target is None or "stream" in self.fields[number]:
                     from .generators import check_manner
@@ -143,15 +141,29 @@ def parameters_of(target):
     return found
 
 
-def receive_batch(link, control):
-    """The calls that follow a BATCH frame: `(number, control, payload)` each."""
-    frames = []
+def mark_targets(targets):
+    """A replica whose calls come in batches: when its code marks no function for them, all are meant."""
+    if not any(target.batched for target in targets):
+        for target in targets:
+            target.batched = not target.is_generator
+
+
+def receive_batch(runner, control):
+    """The calls that follow a BATCH frame, `(number, control, payload)` each, in lists.
+
+    The calls of a list are of one method. With the list comes whether the method takes them together; else it has one.
+    """
+    together, alone = {}, []
     for _ in range(int(decode_control(control)["count"])):
-        kind, number, control, payload = link.receive()
+        kind, number, control, payload = runner.link.receive()
         if kind != CALL:
             raise OSError(f"a frame of kind {kind} stands in a batch")
-        frames.append((number, control, payload))
-    return frames
+        target = runner.named(decode_control(control) if control else {})
+        if target is not None and target.batched:
+            together.setdefault(target.name, []).append((number, control, payload))
+        else:
+            alone.append(([(number, control, payload)], False))
+    return [(frames, True) for frames in together.values()] + alone
 
 
 def run_batch(runner, frames):

@@ -1,10 +1,10 @@
 """A cancel reaches a function on the main thread: SIGUSR1 raises `InputCancellation` in it.
 
 It is raised in the user's own frames alone. The handler looks at the frames that it interrupted: when the innermost is
-of this package (a line is being sent, a result encoded), it lets them finish: they look again before they go back to the
-user's code (`resume`), and the signal comes again a moment later. So no frame on the link is ever cut, and a call that
-has ended is never hit: the exception is raised only below the function that calls user code, and only while the call
-that CANCEL names is the one that runs.
+of this package (a line is being sent, a result encoded), it lets them finish: they look again before they go back to
+the user's code (`resume`), and the signal comes again a moment later. So no frame on the link is ever cut, and a call
+that has ended is never hit: the exception is raised only below the function that calls user code, and only while the
+call that CANCEL names is the one that runs.
 
 A function without frames of its own (compiled by other means) is not interrupted; the agent ends its process.
 """

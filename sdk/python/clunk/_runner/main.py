@@ -115,6 +115,10 @@ class Runner:
                 load(self, fields)
             else:
                 self.target = load_target(fields["module"], fields["qualname"])
+            if fields.get("batching") == "1":
+                from .batches import mark_targets
+
+                mark_targets(self.targets())
         except BaseException as error:
             self.send_failure(START_FAILED, 0, error)
             return False
@@ -131,8 +135,7 @@ class Runner:
 
     def run(self):
         """Answers calls until the agent says stop."""
-        targets = [self.target] if self.target is not None else self.methods.values()
-        if any(target.is_async for target in targets):
+        if any(target.is_async for target in self.targets()):
             from .tasks import serve
 
             serve(self)
@@ -153,7 +156,11 @@ class Runner:
             elif kind == BATCH:
                 from .batches import receive_batch, run_batch
 
-                run_batch(self, receive_batch(self.link, control))
+                for frames, together in receive_batch(self, control):
+                    if together:
+                        run_batch(self, frames)
+                    else:
+                        self.run_call(*frames[0])
             elif kind == STOP:
                 return
 
@@ -196,11 +203,16 @@ class Runner:
         finally:
             self.call = 0
 
+    def targets(self):
+        return [self.target] if self.target is not None else list(self.methods.values())
+
+    def named(self, fields):
+        """What a call is for; None when its class has no such method."""
+        return self.target if self.target is not None else self.methods.get(fields.get("method"))
+
     def find(self, fields):
         """What a call is for; raises when it was called in a way that it does not serve."""
-        target = self.target
-        if target is None:
-            target = self.methods.get(fields.get("method"))
+        target = self.named(fields)
         if target is None or bool(target.is_generator) != ("stream" in fields) or target.batched:
             from .generators import check_manner
 

@@ -123,9 +123,8 @@ class _Server:
         self.loop = loop
         self.calls = {}
         # Async functions alone need no threads.
-        targets = [runner.target] if runner.target is not None else runner.methods.values()
         self.pool = None
-        if not all(target.is_async for target in targets):
+        if not all(target.is_async for target in runner.targets()):
             from .threads import Pool
 
             self.pool = Pool(runner, runner.concurrency, lambda: loop.call_soon_threadsafe(self._end_when_idle))
@@ -181,7 +180,8 @@ class _Server:
         elif kind == BATCH:
             from .batches import receive_batch
 
-            self._begin(receive_batch(self.runner.link, control), batched=True)
+            for frames, together in receive_batch(self.runner, control):
+                self._begin(frames, together)
         elif kind == CANCEL:
             call = self.calls.get(number)
             if call is not None:
@@ -203,9 +203,7 @@ class _Server:
         runner = self.runner
         number, control, _ = frames[0]
         fields = decode_control(control) if control else {}
-        target = runner.target
-        if target is None:
-            target = runner.methods.get(fields.get("method"))
+        target = runner.named(fields)
         batched = batched or (target is not None and target.batched is not None)
         if self.pool is not None and target is not None and not target.is_async:
             from .threads import BatchJob, Job

@@ -2,8 +2,8 @@
 
 A cancel is an exception that the main thread throws at another one. Python delivers it at that thread's next step,
 wherever that is, so every call has a `Gate`: it is open only while user code runs, and throwing takes the gate's one
-token. Who wants to close the gate and finds the token gone waits for the exception. So it never arrives in our own code,
-and never in the next call.
+token. Who wants to close the gate and finds the token gone waits for the exception. So it never arrives in our own
+code, and never in the next call.
 
 A thread that is in a system call or waits for a lock is not reached; the agent ends its process.
 """
@@ -319,7 +319,8 @@ def serve(runner):
             elif kind == BATCH:
                 from .batches import receive_batch
 
-                pool.submit(BatchJob(runner, receive_batch(runner.link, control)))
+                for frames, together in receive_batch(runner, control):
+                    pool.submit(BatchJob(runner, frames) if together else Job(runner, frames[0]))
             elif kind == CANCEL:
                 pool.cancel(number)
             elif kind == CREDIT:
@@ -331,9 +332,7 @@ def serve(runner):
 
 
 def make_job(runner, number, control, payload):
-    target = runner.target
-    if target is None and control:
-        target = runner.methods.get(decode_control(control).get("method"))
+    target = runner.named(decode_control(control) if control else {})
     if target is not None and target.batched:
         return BatchJob(runner, [(number, control, payload)])
     return Job(runner, (number, control, payload))

@@ -1,8 +1,8 @@
 """Workers: processes forked after set-up, so that a replica uses several cores with the memory of one.
 
-The parent loads the code and runs the enter hooks; the memory of both is shared with what it forks. It answers no calls:
-it forks a worker for each WORKER frame, passes cancels on, and ends when all have ended. A worker serves a link of its own
-as a runner without workers does.
+The parent loads the code and runs the enter hooks; the memory of both is shared with what it forks. It answers no
+calls: it forks a worker for each WORKER frame, passes cancels on, says how each worker ended, and ends when all have.
+A worker serves a link of its own as a runner without workers does.
 
 The end: on STOP the parent sends SIGTERM to each worker, which finishes what runs; STOP on a worker's own link does the
 same. Exit hooks run once, in the parent, when the last worker has ended.
@@ -14,10 +14,13 @@ import sys
 from _signal import SIG_DFL, SIGCHLD, SIGKILL, SIGTERM, SIGUSR1, set_wakeup_fd, signal
 from select import POLLIN, poll
 
-from .link import CANCEL, STOP, WORKER, FilePayload, Link, LinkClosed, decode_control
+from .link import CANCEL, STOP, WORKER, WORKER_ENDED, FilePayload, Link, LinkClosed, decode_control, encode_control
 
 # Bytes of the note by which a worker says that it is ready: its number.
 _NOTE_SIZE = 4
+# Milliseconds until workers are told again to stop: a signal that comes just before a process begins to wait does not
+# wake it.
+AGAIN_MS = 50
 
 
 def supervise(runner):
@@ -28,9 +31,10 @@ def supervise(runner):
 class _Parent:
     def __init__(self, runner):
         self.runner = runner
-        # Process ids of workers, by number; and of those that are to end.
+        # Process ids of workers, by number.
         self.workers = {}
-        self.leaving = set()
+        # Links for workers whose predecessors have not ended yet, by number.
+        self.waiting = {}
         self.is_ready = False
         self.ready = set()
         self.stopping = False
@@ -51,8 +55,11 @@ class _Parent:
         for fd in (link.socket.fileno(), self.notes, self.ended):
             waiter.register(fd, POLLIN)
         try:
-            while not (self.stopping and not self.workers and not self.leaving):
-                for fd, _ in waiter.poll():
+            while self.workers or not self.stopping:
+                events = waiter.poll(AGAIN_MS if self.stopping else None)
+                if not events:
+                    self._stop()
+                for fd, _ in events:
                     if fd == self.notes:
                         self._take_note()
                     elif fd == self.ended:
@@ -95,10 +102,12 @@ class _Parent:
         if self.stopping:
             os.close(fd)
             return
-        old = self.workers.pop(number, None)
+        old = self.workers.get(number)
         if old is not None:
-            # Its link has closed, so it has ended or soon will.
-            self.leaving.add(old)
+            # Its link has closed, so it is of no use, if it has not ended; how it ended is told first.
+            os.kill(old, SIGKILL)
+            self.waiting[number] = fd
+            return
         self.runner.finish_output(0)
         pid = os.fork()
         if pid == 0:
@@ -112,7 +121,7 @@ class _Parent:
         try:
             set_wakeup_fd(-1)
             signal(SIGCHLD, SIG_DFL)
-            for other in (self.notes, self.ended, self.wakeup):
+            for other in (self.notes, self.ended, self.wakeup, *self.waiting.values()):
                 os.close(other)
             serve(self.runner, Link(fd), lambda: os.write(self.send_note, number.to_bytes(_NOTE_SIZE, "little")))
             code = 0
@@ -143,16 +152,31 @@ class _Parent:
             pass
         # One by one: the user's own children are not ours to wait for.
         for number, pid in list(self.workers.items()):
-            if has_ended(pid):
-                del self.workers[number]
-        self.leaving = {pid for pid in self.leaving if not has_ended(pid)}
+            how = how_it_ended(pid)
+            if how is None:
+                continue
+            del self.workers[number]
+            try:
+                self.runner.link.send(WORKER_ENDED, 0, encode_control({"worker": number, **how}))
+            except LinkClosed:
+                pass
+            fd = self.waiting.pop(number, None)
+            if fd is not None:
+                self._fork(number, fd)
 
 
-def has_ended(pid):
+def how_it_ended(pid):
+    """The exit code or the signal of a child; None when it runs."""
     try:
-        return os.waitpid(pid, os.WNOHANG)[0] == pid
+        ended, status = os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
-        return True
+        # The user's code has waited for it.
+        return {}
+    if ended != pid:
+        return None
+    if os.WIFSIGNALED(status):
+        return {"signal": os.WTERMSIG(status)}
+    return {"code": os.WEXITSTATUS(status)}
 
 
 def serve(runner, link, tell_parent):
@@ -181,4 +205,3 @@ def renew(runner):
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-    gc.enable()
