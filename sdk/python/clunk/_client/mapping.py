@@ -1,7 +1,8 @@
 """`map`: many inputs out and their results back, over one connection that carries both at once.
 
-No thread takes part. Whoever iterates over the results also sends the inputs: as many as are quickly had, then what has come
-is read, and only when neither goes on does it wait for the socket. So an input costs no system call of its own.
+No thread takes part. Whoever iterates over the results also sends the inputs: as many as are quickly had, then what
+has come is read, and only when neither goes on does it wait for the socket. So an input costs no system call of its
+own.
 """
 
 from _pickle import dumps, loads
