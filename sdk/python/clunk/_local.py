@@ -251,7 +251,9 @@ def _one(function, value):
 def _as_many(function, values, wanted):
     if not isinstance(values, list) or len(values) != wanted:
         got = f"a list of {len(values)}" if isinstance(values, list) else f"a {type(values).__qualname__}"
-        raise InvalidError(f"{function.name} was given {wanted} inputs and returned {got}", hint="return a list of as many")
+        raise InvalidError(
+            f"{function.name} was given {wanted} inputs and returned {got}", hint="return a list of as many"
+        )
     return values
 
 

@@ -26,8 +26,8 @@ AVAILABLE = (
 ).split()
 # What `with_options` may change; the rest belongs to the code.
 CHANGEABLE = (
-    "cpu memory gpu env retries min_containers max_containers buffer_containers scaledown_window timeout startup_timeout "
-    "ephemeral_disk workers queue_timeout single_use_containers"
+    "cpu memory gpu env retries min_containers max_containers buffer_containers scaledown_window timeout "
+    "startup_timeout ephemeral_disk workers queue_timeout single_use_containers"
 ).split()
 # Old names and what replaced them.
 RENAMED = {

@@ -51,7 +51,8 @@ def check_class(user_class, options):
         if found:
             raise InvalidError(f"{owner} has an __init__ and clunk.parameter()", hint="keep the parameters only")
         warnings.warn(
-            f"{owner} has an __init__; declare what it takes with clunk.parameter(), and set up in a @clunk.enter() method",
+            f"{owner} has an __init__; declare what it takes with clunk.parameter(), "
+            "and set up in a @clunk.enter() method",
             DeprecationError,
             stacklevel=_outside(),
         )
@@ -72,9 +73,7 @@ def check_class(user_class, options):
         if name in marked(user_class, "_clunk_enter") or name in marked(user_class, "_clunk_exit"):
             raise InvalidError(f"{owner}: {name} is a method and a hook; make it two")
         if generates(function) and options.get("retries"):
-            raise InvalidError(
-                f"{owner}: {name} is a generator, which cannot be tried again", hint="remove `retries=`"
-            )
+            raise InvalidError(f"{owner}: {name} is a generator, which cannot be tried again", hint="remove `retries=`")
 
 
 def _outside():
@@ -154,10 +153,9 @@ def default_values(user_class):
 
 def encode(owner, values):
     """Values as the server takes them: the same ones always give the same text."""
+    from _pickle import Pickler
     from base64 import b64encode
     from io import BytesIO
-
-    from _pickle import Pickler
 
     file = BytesIO()
     pickler = Pickler(file, 4)

@@ -77,7 +77,8 @@ class RemoteSession:
         yield from run(Mapping(self._calls, function, inputs, kwargs, ordered, return_exceptions))
 
     async def map_async(self, function, inputs, kwargs, ordered, return_exceptions):
-        from ._client.mapping import Mapping, Pump, run_async
+        from ._client.mapping import Mapping
+        from ._client.mapping_async import Pump, run_async
 
         await self.identify_async(function)
         pump = Pump(inputs) if hasattr(type(inputs), "__aiter__") else None

@@ -178,7 +178,12 @@ class Resolver:
             env["CLUNK_SOURCE_PATH"] = ":".join(path)
         return {
             "name": function.name,
-            "entry": {"module": place.module, "qualname": raw.__qualname__, "source_root": place.source_root, **kind(function)},
+            "entry": {
+                "module": place.module,
+                "qualname": raw.__qualname__,
+                "source_root": place.source_root,
+                **kind(function),
+            },
             "image": image_id,
             "trees": trees,
             "env": env,

@@ -78,8 +78,10 @@ def start(app, name=None, output=None, detach=False):
 
 
 class Session(RemoteSession):
-    """An app on the server. Its event stream is its lease: when this process ends, the app stops, or, detached, lives on
-    until its last call has ended."""
+    """An app on the server. Its event stream is its lease: when this process ends, the app stops.
+
+    A detached one lives on until its last call has ended.
+    """
 
     def __init__(self, app, client, name, output, detach=False):
         from ._client.remote_exception import RemoteExceptions
@@ -142,31 +144,34 @@ _newest_folders = []
 _shared = None
 
 
-def shared_durable(call_id):
-    """What a FunctionCall asks for results when it was not made by a session that is open."""
+def shared_session():
+    """What this process reaches the server by when no app of its own is meant."""
     global _shared
     from clunk import is_local
 
-    if call_id.startswith(("call-local-", "batch-local-")):
-        from ._local import LocalDurable
-
-        return LocalDurable.only
     if not is_local():
         from ._container import session
 
-        return session()._durable
+        return session()
     if _shared is None:
-        from ._client.calls import Calls
         from ._client.client import Client
         from ._client.discovery import connect
-        from ._client.durable import Durable
         from ._client.remote_exception import RemoteExceptions
 
         def remote_error(body, function=None):
             return RemoteExceptions(_newest_folders).from_body(body, function)
 
-        _shared = Durable(Calls(Client(*connect()), remote_error))
+        _shared = RemoteSession(Client(*connect()), remote_error)
     return _shared
+
+
+def shared_durable(call_id):
+    """What a FunctionCall asks for results when it was not made by a session that is open."""
+    if call_id.startswith(("call-local-", "batch-local-")):
+        from ._local import LocalDurable
+
+        return LocalDurable.only
+    return shared_session()._durable
 
 
 class Events(threading.Thread):

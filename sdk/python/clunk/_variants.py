@@ -13,7 +13,8 @@ def with_options(function, options):
             from difflib import get_close_matches
 
             near = get_close_matches(key, _options.CHANGEABLE, 1)
-            raise InvalidError(f"{owner} has no parameter `{key}`", hint=near and f"did you mean `{near[0]}`?" or None)
+            hint = f"did you mean `{near[0]}`?" if near else None
+            raise InvalidError(f"{owner} has no parameter `{key}`", hint=hint)
         if key in _options.UNAVAILABLE and value:
             _options.check_names(owner, {key: value}, "with_options()")
     changes = {key: value for key, value in options.items() if value is not None}

@@ -109,7 +109,9 @@ def _check_old(options):
     # Of no effect where it is still written.
     options.pop("wrap_returned_exceptions", None)
     if options:
-        raise TypeError(f"unexpected keyword argument {next(iter(options))!r}; arguments of the function go in kwargs={{...}}")
+        raise TypeError(
+            f"unexpected keyword argument {next(iter(options))!r}; arguments of the function go in kwargs={{...}}"
+        )
 
 
 class ForEach(_Verb):
@@ -139,7 +141,7 @@ class Spawn(_Verb):
 
 
 class SpawnMap(_Verb):
-    """`f.spawn_map(xs)` starts a call for each input, which outlive their caller, and gives one FunctionCall for all."""
+    """`f.spawn_map(xs)` starts a call for each input, which outlive their caller: one FunctionCall for them all."""
 
     def __call__(self, *iterators, kwargs=None):
         session = self._plain("spawn_map")

@@ -105,8 +105,10 @@ class App:
         return decorate
 
     def cls(self, _class=None, **options):
-        """Makes the methods of a class run in containers, which keep an object of it. The parameters are those of the type
-        stub beside this file."""
+        """Makes the methods of a class run in containers, which keep an object of it.
+
+        The parameters are those of the type stub beside this file.
+        """
         if _class is not None:
             from .exception import InvalidError
 

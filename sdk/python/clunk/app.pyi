@@ -152,7 +152,8 @@ class App:
         enable_memory_snapshot: bool = False,
         experimental_options: Mapping[str, Any] | None = None,
     ) -> Callable[[C], C]:
-        """Makes the methods of a class run in containers, which keep an object of it. The parameters are those of `function`.
+        """Makes the methods of a class run in containers, which keep an object of it. The parameters are those of
+        `function`.
 
         Each set of parameters (`clunk.parameter()`) has containers of its own.
         """

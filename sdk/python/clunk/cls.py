@@ -30,9 +30,20 @@ def method(_function=None, *, is_generator=None):
 
     def decorate(function):
         function._clunk_method = {"is_generator": is_generator}
+        # What `self.name.local(...)` finds: an object's own methods are plain ones.
+        function.local = function.remote = _call_it_plainly
         return function
 
     return decorate
+
+
+def _call_it_plainly(*args, **kwargs):
+    from .exception import InvalidError
+
+    raise InvalidError(
+        "inside its class a method has no .local() and no .remote()",
+        hint="self.method(...) runs it here, Model(...).method.remote(...) in a container",
+    )
 
 
 def enter(_function=None, *, snap=False):
@@ -145,9 +156,7 @@ class Cls:
         if name in self._named_methods():
             from .exception import InvalidError
 
-            raise InvalidError(
-                f"{self.name}.{name} is a method of objects", hint=f"{self.name}().{name}.remote(...)"
-            )
+            raise InvalidError(f"{self.name}.{name} is a method of objects", hint=f"{self.name}().{name}.remote(...)")
         return getattr(self._clunk_class, name)
 
     def __reduce__(self):

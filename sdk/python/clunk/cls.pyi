@@ -19,7 +19,10 @@ def parameter(*, default: T, init: bool = True) -> T:
 def parameter(*, init: bool = True) -> Any: ...
 
 class BoundMethod(Function[P, R, L]):
-    """A method of an object: called from the object's own methods it runs there, `remote` and the others run in a container."""
+    """A method of an object: `remote` and the others run it in a container.
+
+    Called from the object's own methods, without any of these, it runs where they run.
+    """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> L: ...  # type: ignore[override]
 

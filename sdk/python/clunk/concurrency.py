@@ -11,8 +11,8 @@ WAIT_MAX_MS = 600_000
 def concurrent(_marked=None, *, max_inputs=None, target_inputs=None):
     """Below `@app.function()` or `@app.cls()`: each container takes several inputs at a time.
 
-    Inputs of an async function are tasks of one event loop, those of another run in threads. Containers are started so that
-    each has `target_inputs` of them, and takes up to `max_inputs`.
+    Inputs of an async function are tasks of one event loop, those of another run in threads. Containers are started so
+    that each has `target_inputs` of them, and takes up to `max_inputs`.
     """
     if is_local():
         check_concurrent("@clunk.concurrent", _marked, max_inputs, target_inputs)
@@ -96,5 +96,6 @@ def check_batchable(owner, function):
         raise InvalidError(f"{owner}: {name} is a generator, which cannot be batched", hint="return a list")
     if getattr(function, "__defaults__", None) or getattr(function, "__kwdefaults__", None):
         raise InvalidError(
-            f"{owner}: {name} has default values, which a batch cannot tell from inputs", hint="remove the default values"
+            f"{owner}: {name} has default values, which a batch cannot tell from inputs",
+            hint="remove the default values",
         )

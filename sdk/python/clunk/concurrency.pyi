@@ -11,8 +11,8 @@ S = TypeVar("S")
 def concurrent(*, max_inputs: int, target_inputs: int | None = None) -> Callable[[M], M]:
     """Below `@app.function()` or `@app.cls()`: each container takes several inputs at a time.
 
-    Inputs of an async function are tasks of one event loop, those of another run in threads. Containers are started so that
-    each has `target_inputs` of them, and takes up to `max_inputs`.
+    Inputs of an async function are tasks of one event loop, those of another run in threads. Containers are started so
+    that each has `target_inputs` of them, and takes up to `max_inputs`.
     """
 
 class _Batched(Protocol):

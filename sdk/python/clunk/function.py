@@ -117,6 +117,21 @@ class Function:
         """The function that the server knows: for a method, the one of its object."""
         return self
 
+    @staticmethod
+    def from_id(function_id):
+        """The function with this id, of an app that runs."""
+        from ._lookup import function_from_id
+
+        return function_from_id(function_id)
+
+    @staticmethod
+    def from_name(app_name, name, **options):
+        from .exception import UnimplementedError
+
+        raise UnimplementedError(
+            "Function.from_name() is not available yet", hint="Function.from_id() finds a function of an app that runs"
+        )
+
     def get_raw_f(self):
         """The function as it was written."""
         return self._clunk_function

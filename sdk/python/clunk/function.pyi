@@ -34,9 +34,9 @@ class Remote(Generic[P, R]):
 class Map(Protocol[R]):
     """Runs the function once for each input, at most 1000 under way, and gives the results as they come.
 
-    One iterable for each parameter; they are read as inputs are needed, on the thread that iterates over the results. Closing
-    the result cancels what is under way. `kwargs`: the same arguments for each call. `order_outputs`: results in the order of
-    the inputs. `return_exceptions`: what a call raised is given in place of its result.
+    One iterable for each parameter; they are read as inputs are needed, on the thread that iterates over the results.
+    Closing the result cancels what is under way. `kwargs`: the same arguments for each call. `order_outputs`: results
+    in the order of the inputs. `return_exceptions`: what a call raised is given in place of its result.
     """
 
     @overload
@@ -46,7 +46,7 @@ class Map(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: Literal[False] = False,
-    ) -> Generator[R, None, None]: ...
+    ) -> Generator[R]: ...
     @overload
     def __call__(
         self,
@@ -54,7 +54,7 @@ class Map(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool,
-    ) -> Generator[R | Exception, None, None]: ...
+    ) -> Generator[R | Exception]: ...
     @overload
     def aio(
         self,
@@ -62,7 +62,7 @@ class Map(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: Literal[False] = False,
-    ) -> AsyncGenerator[R, None]: ...
+    ) -> AsyncGenerator[R]: ...
     @overload
     def aio(
         self,
@@ -70,7 +70,7 @@ class Map(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool,
-    ) -> AsyncGenerator[R | Exception, None]: ...
+    ) -> AsyncGenerator[R | Exception]: ...
 
 class Starmap(Protocol[R]):
     """As `map`, with the arguments of each call in one tuple."""
@@ -83,7 +83,7 @@ class Starmap(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: Literal[False] = False,
-    ) -> Generator[R, None, None]: ...
+    ) -> Generator[R]: ...
     @overload
     def __call__(
         self,
@@ -92,7 +92,7 @@ class Starmap(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool,
-    ) -> Generator[R | Exception, None, None]: ...
+    ) -> Generator[R | Exception]: ...
     @overload
     def aio(
         self,
@@ -101,7 +101,7 @@ class Starmap(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: Literal[False] = False,
-    ) -> AsyncGenerator[R, None]: ...
+    ) -> AsyncGenerator[R]: ...
     @overload
     def aio(
         self,
@@ -110,7 +110,7 @@ class Starmap(Protocol[R]):
         kwargs: Mapping[str, Any] | None = None,
         order_outputs: bool = True,
         return_exceptions: bool,
-    ) -> AsyncGenerator[R | Exception, None]: ...
+    ) -> AsyncGenerator[R | Exception]: ...
 
 class ForEach(Protocol):
     """Runs the function once for each input and drops the results. `ignore_exceptions`: those of calls as well."""
@@ -211,6 +211,12 @@ class Function(Generic[P, R, L]):
     def object_id(self) -> str | None:
         """The id of the function version on the server; None when its app does not run."""
 
+    @staticmethod
+    def from_id(function_id: str) -> Function[..., Any, Any]:
+        """The function with this id, of an app that runs."""
+
+    @staticmethod
+    def from_name(app_name: str, name: str, **options: Any) -> NoReturn: ...
     def get_raw_f(self) -> Callable[P, L]:
         """The function as it was written."""
 

@@ -6,9 +6,9 @@ R = TypeVar("R", covariant=True)
 class _Get(Protocol[R]):
     """The value, when the call has ended; raises what the call raised.
 
-    `timeout`: the seconds to wait for it, 0 to only look; then `clunk.exception.TimeoutError` is raised. `index`: of a batch,
-    which of its calls. A call that was canceled raises `clunk.exception.CallCanceledError`, one whose result is kept no longer
-    `clunk.exception.OutputExpiredError`.
+    `timeout`: the seconds to wait for it, 0 to only look; then `clunk.exception.TimeoutError` is raised. `index`: of a
+    batch, which of its calls. A call that was canceled raises `clunk.exception.CallCanceledError`, one whose result is
+    kept no longer `clunk.exception.OutputExpiredError`.
     """
 
     def __call__(self, timeout: float | None = None, *, index: int = 0) -> R: ...

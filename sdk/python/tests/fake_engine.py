@@ -1,4 +1,4 @@
-"""The calling half of the fake server: functions of the test's own process, called by frames as docs/api.md has them."""
+"""The calling half of the fake server: frames as docs/api.md has them, and functions of the test's own process."""
 
 import asyncio
 import base64
@@ -17,6 +17,10 @@ VALUE, END, EXCEPTION, FAILURE = 1, 2, 3, 4
 
 def frame(kind, index, content=b""):
     return struct.pack("<B7xQQ", kind, index, len(content)) + content
+
+
+def error_body(code, message, hint=None):
+    return {"error": {"code": code, "message": message, **({"hint": hint} if hint else {})}}
 
 
 def inputs_of(data):
@@ -131,7 +135,12 @@ class Store:
         for index, (given, data) in enumerate(inputs_of(body)):
             assert given == index
             call = f"call-{uuid.uuid4().hex[:26]}"
-            self.calls[call] = {"function": function, "data": data, "method": headers.get("clunk-method"), "outcome": None}
+            self.calls[call] = {
+                "function": function,
+                "data": data,
+                "method": headers.get("clunk-method"),
+                "outcome": None,
+            }
             if self.hold_new:
                 self.held.add(call)
             ids.append(call)
@@ -197,9 +206,8 @@ class Map:
                 return False
             if item is not None:
                 waiting.append(item)
-                if not self.server.reversed_results or len(waiting) < self.server.reversed_results:
-                    if self.server.reversed_results:
-                        continue
+                if len(waiting) < self.server.reversed_results:
+                    continue
             for index, data in reversed(waiting):
                 if self.server.break_after is not None:
                     self.server.break_after -= 1

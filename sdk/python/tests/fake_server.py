@@ -6,14 +6,13 @@ A tree is laid out in a temporary folder that stands for the container's `/`; pa
 import hashlib
 import json
 import os
-import pickle
 import socket
 import subprocess
 import sys
 import threading
 
-import runner_driver
-from fake_engine import EXCEPTION, FAILURE, VALUE, InlineFunction, Map, Store, frame
+from fake_container import FakeFunction
+from fake_engine import EXCEPTION, FAILURE, InlineFunction, Map, Store, error_body, frame
 
 TOKEN = "test-token"
 
@@ -32,8 +31,8 @@ class FakeServer:
         # Functions run in the test's own process when this is set; else each in a runner process.
         self.inline = False
         self.store = Store()
-        # Of `map`: requests whose client went away; chunks that came; after how many results the connection breaks; results
-        # that are collected and given in reverse.
+        # Of `map`: requests whose client went away; chunks that came; after how many results the connection breaks;
+        # results that are collected and given in reverse.
         self.lost_maps = []
         self.map_chunks = 0
         self.break_after = None
@@ -148,11 +147,14 @@ class FakeServer:
         if verb == "scaling":
             function.scaling = json.loads(body)
             return answer(connection, 200, {"id": parts[2]})
-        return answer(connection, 200, {"id": parts[2], "queued": 7, "replicas": 3})
+        entry = function.record["entry"]
+        more = {"app": function.app.id, "name": function.record["name"], "methods": entry.get("methods") or {}}
+        more["is_generator"] = entry.get("is_generator", False)
+        return answer(connection, 200, {"id": parts[2], "queued": 7, "replicas": 3, **more})
 
     def _call(self, function, headers, body):
         if not isinstance(function, InlineFunction):
-            return function.call(body)
+            return function.call(body, headers.get("clunk-method"))
         kind, content = function.answer(headers.get("clunk-method"), body)
         return (500, content, {"clunk-outcome": "exception"}) if kind == EXCEPTION else (200, content, {})
 
@@ -191,7 +193,7 @@ class FakeServer:
         text = base + json.dumps(record, sort_keys=True)
         function_id = f"fn-{hashlib.sha256(text.encode()).hexdigest()[:26]}"
         if function_id not in self.functions:
-            self.functions[function_id] = InlineFunction(self, self.functions[base].app, record)
+            self.functions[function_id] = type(self.functions[base])(self, self.functions[base].app, record)
         return function_id
 
     def _records(self, app):
@@ -280,6 +282,7 @@ class FakeServer:
         with self.lock:
             app_id = f"app-{len(self.apps):026d}"
             app = self.apps[app_id] = FakeApp(request)
+            app.id = app_id
             ids = {}
             for record in request["functions"]:
                 function_id = f"fn-{len(self.functions):026d}"
@@ -363,87 +366,6 @@ class FakeApp:
             for function in self.functions:
                 function.stop()
             self.add({"type": "app", "state": "stopped"})
-
-
-class FakeFunction:
-    """One function with one runner, started by the first call."""
-
-    def __init__(self, server, app, record):
-        self.server = server
-        self.app = app
-        self.record = record
-        self.runner = None
-        self.calls = 0
-        self.logs = 0
-        self.root = None
-        self.lock = threading.Lock()
-        app.functions.append(self)
-
-    def _start(self):
-        entry = self.record["entry"]
-        self.root = self.server.lay_out(self.record["trees"][0])
-        env = dict(self.record["env"])
-        # The runner also takes /root itself, which here is another folder.
-        path = [*filter(None, env.get("CLUNK_SOURCE_PATH", "").split(":")), "/root"]
-        env["CLUNK_SOURCE_PATH"] = ":".join(self.root + folder for folder in path)
-        self.runner = runner_driver.Runner(
-            module=entry["module"],
-            qualname=entry["qualname"],
-            source_root=self.root + entry["source_root"],
-            env=env,
-            python=self.server.python,
-            log=self._log,
-        )
-        return self.runner.ready()
-
-    def _log(self, call, stream_name, text):
-        self.logs += 1
-        record = {"type": "log", "time_ms": 0, "function": self.record["name"], "call": f"call-{call:026d}"}
-        self.app.add({**record, "replica": "rep-0", "stream": stream_name, "text": text})
-
-    def call(self, body):
-        with self.lock:
-            if self.app.stopped:
-                return 409, error_body("app-stopped", "the app is stopped"), {"clunk-outcome": "failure"}
-            if self.runner is None:
-                failure = self._start()
-                if failure is not None:
-                    self.runner = None
-                    return 500, self._exception(failure), {"clunk-outcome": "exception"}
-            self.calls += 1
-            call_id = f"call-{self.calls:026d}"
-            self.logs = 0
-            ok, payload = self.runner.call(body, call_id)
-            headers = {"clunk-call": call_id, "clunk-logs": self.logs}
-        if ok:
-            return 200, payload, headers
-        return 500, self._exception(payload), {**headers, "clunk-outcome": "exception"}
-
-    def answer(self, method, data):
-        """Kind and content of the frame that ends a call."""
-        status, content, _ = self.call(data)
-        return (VALUE if status == 200 else EXCEPTION), content
-
-    def _exception(self, payload):
-        package = pickle.loads(payload)
-        self._turn_back(package)
-        return pickle.dumps(package)
-
-    def _turn_back(self, package):
-        package["frames"] = [(path.replace(self.root, "", 1), *rest) for path, *rest in package["frames"]]
-        package["traceback"] = package["traceback"].replace(self.root, "")
-        for name in ("cause", "context"):
-            if package.get(name):
-                self._turn_back(package[name])
-
-    def stop(self):
-        if self.runner is not None:
-            # A call that still runs does not matter any more.
-            self.runner.stop(patience=0.2)
-
-
-def error_body(code, message, hint=None):
-    return {"error": {"code": code, "message": message, **({"hint": hint} if hint else {})}}
 
 
 def answer(connection, status, body, headers=()):

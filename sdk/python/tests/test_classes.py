@@ -73,7 +73,10 @@ def test_the_record_of_a_class():
     assert made._options["_policy"] == {"timeout_s": 7}
     assert set(kind(cls(Child)._service)["methods"]) == {"later", "values", "made", "more"}
     assert kind(cls(Needy)._service)["parameters"] is None
-    assert kind(cls(Plain)._service) == {"methods": {"run": {"is_async": False, "is_generator": False}}, "parameters": None}
+    assert kind(cls(Plain)._service) == {
+        "methods": {"run": {"is_async": False, "is_generator": False}},
+        "parameters": None,
+    }
 
 
 def test_equal_parameters_are_one_variant():

@@ -32,11 +32,29 @@ GOOD = [
     ({"queue_timeout": 60}, {"_policy": {"queue_timeout_s": 60}}),
     (
         {"retries": 3},
-        {"_policy": {"retries": {"max_retries": 3, "initial_delay_ms": 1000, "backoff_coefficient": 1.0, "max_delay_ms": 60000}}},
+        {
+            "_policy": {
+                "retries": {
+                    "max_retries": 3,
+                    "initial_delay_ms": 1000,
+                    "backoff_coefficient": 1.0,
+                    "max_delay_ms": 60000,
+                }
+            }
+        },
     ),
     (
         {"retries": clunk.Retries(max_retries=2, initial_delay=0.5, backoff_coefficient=3, max_delay=10)},
-        {"_policy": {"retries": {"max_retries": 2, "initial_delay_ms": 500, "backoff_coefficient": 3.0, "max_delay_ms": 10000}}},
+        {
+            "_policy": {
+                "retries": {
+                    "max_retries": 2,
+                    "initial_delay_ms": 500,
+                    "backoff_coefficient": 3.0,
+                    "max_delay_ms": 10000,
+                }
+            }
+        },
     ),
 ]
 RESOURCES = [

@@ -220,7 +220,17 @@ def test_usage_errors(project, words, expected):
     done = project.run(*words)
     assert expected in done.stderr
     assert done.stderr.startswith("error: ")
-    missing = any(word in expected for word in ("there is no file", "there is no module", "has no function nothing", "has no function xyz", "mean hello", "mean square"))
+    missing = any(
+        word in expected
+        for word in (
+            "there is no file",
+            "there is no module",
+            "has no function nothing",
+            "has no function xyz",
+            "mean hello",
+            "mean square",
+        )
+    )
     assert (done.returncode, done.stdout) == (3 if missing else 2, "")
     assert project.server.requests == []
 
@@ -331,7 +341,10 @@ def test_errors_of_the_server(project):
     body = b'{"error":{"code":"version-mismatch","message":"client 0.1 does not fit server 0.3","hint":"update"}}'
     project.server.planned["POST", "/api/trees"] = (426, {}, body)
     done = project.run("two.py::one")
-    assert (done.returncode, done.stderr) == (1, "error[version-mismatch]: client 0.1 does not fit server 0.3\nhint: update\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error[version-mismatch]: client 0.1 does not fit server 0.3\nhint: update\n",
+    )
     done = project.run("two.py::one", env={"CLUNK_TOKEN": "wrong"})
     assert (done.returncode, done.stderr) == (4, "error[unauthorized]: the token is not right\n")
     done = project.run("two.py::one", env={"CLUNK_SERVER_URL": "http://127.0.0.1:1"})

@@ -97,6 +97,58 @@ def test_a_map_in_containers(project):
     assert done.stdout == "[0, 1, 4, 9, 16]\nTypeError\n", done.stderr
 
 
+def test_every_way_to_call_in_containers(project):
+    project.write(
+        "all.py",
+        MODEL
+        + """
+    @app.function()
+    def square(x):
+        return x * x
+
+    @app.function()
+    @clunk.batched(max_batch_size=4, wait_ms=1)
+    def halves(xs):
+        return [x / 2 for x in xs]
+
+    @app.function()
+    def outer(n):
+        "Calls from inside."
+        assert not clunk.is_local()
+        call = square.spawn(n)
+        value = Model(name="b").predict.remote()
+        return list(square.map(range(n))), list(count.remote_gen(2)), value, call.get(), app.app_id
+
+    @app.function()
+    async def outer_later(n):
+        return [x async for x in square.map.aio(range(n))], await square.remote.aio(n)
+
+    @app.local_entrypoint()
+    def main():
+        model = Model(name="a", size=2)
+        print(model.predict.remote(7), list(model.predict.map([1, 2])), model.predict.spawn(3).get())
+        print(list(model.stream.remote_gen(100)) == list(range(100)), list(count.remote_gen(2)))
+        print(halves.remote(3), list(halves.map([1, 2])))
+        *found, app_id = outer.remote(3)
+        print(*found, app_id == app.app_id)
+        print(*outer_later.remote(3))
+        try:
+            list(count.remote_gen("x"))
+        except TypeError as error:
+            print(error)
+    """,
+    )
+    done = project.run("all.py")
+    assert done.stdout.splitlines() == [
+        "('aa', 7) [('aa', 1), ('aa', 2)] ('aa', 3)",
+        "True [0, 1]",
+        "1.5 [0.5, 1.0]",
+        "[0, 1, 4] [0, 1] ('bbb', 1) 9 True",
+        "[0, 1, 4] 9",
+        "'str' object cannot be interpreted as an integer",
+    ], done.stderr
+
+
 DETACHED = """
     import clunk
     app = clunk.App("long")

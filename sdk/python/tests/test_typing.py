@@ -265,7 +265,14 @@ def test_stubs_agree_with_the_modules():
         r"\.([A-Z]|App\.RunContext|RunContext|BoundMethod|MethodOfClass|Map|Starmap|ForEach|Spawn|SpawnMap|RemoteGen"
         r"|FunctionStats|GetCurrentStats|UpdateAutoscaler) is not present at runtime"
     )
-    known = ("App.function", "App.cls", "Image.", "__init__", "cannot reconcile @property", "has a default value but stub")
+    known = (
+        "App.function",
+        "App.cls",
+        "Image.",
+        "__init__",
+        "cannot reconcile @property",
+        "has a default value but stub",
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("clunk.")]
     lines = [line for line in lines if not re.search(only_types, line)]
     assert [line for line in lines if not any(name in line for name in known)] == []

@@ -88,9 +88,7 @@ class Client:
         self._idle = []
         python = sys.version.partition(" ")[0]
         self.head = (
-            f" HTTP/1.1\r\nHost: {host}\r\n{more}"
-            f"clunk-client: python/{clunk.__version__}\r\n"
-            f"clunk-python: {python}\r\n"
+            f" HTTP/1.1\r\nHost: {host}\r\n{more}clunk-client: python/{clunk.__version__}\r\nclunk-python: {python}\r\n"
         ).encode()
         _clients.add(self)
 

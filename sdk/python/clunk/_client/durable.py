@@ -24,8 +24,8 @@ SPAWN_BYTES_MAX = 8 << 20
 def persistent(request):
     """A request that may be sent twice, until it is answered; waits for a server that is away or busy.
 
-    A generator without any input or output of its own: it yields the pieces to send, to which head and body are the answer,
-    or the seconds to wait. `drive` and `drive_async` serve it.
+    A generator without any input or output of its own: it yields the pieces to send, to which head and body are the
+    answer, or the seconds to wait. `drive` and `drive_async` serve it.
     """
     patience = None
     while True:

@@ -1,7 +1,8 @@
 """`map`: many inputs out and their results back, over one connection that carries both at once.
 
-No thread takes part. Whoever iterates over the results also sends the inputs: as many as are quickly had, then what has come
-is read, and only when neither goes on does it wait for the socket. So an input costs no system call of its own.
+No thread takes part. Whoever iterates over the results also sends the inputs: as many as are quickly had, then what
+has come is read, and only when neither goes on does it wait for the socket. So an input costs no system call of its
+own.
 """
 
 from _pickle import dumps, loads
@@ -18,8 +19,13 @@ from .patience import Patience, is_away, retry_after
 
 # Inputs that were sent and not answered: enough to keep every container busy, few enough to send again.
 OUTSTANDING_MAX = 1000
-# While results keep coming, more are sent only below this: many in one system call instead of one for each result.
-REFILL_BELOW = 800
+# More are sent only below this: many in one system call instead of one for each result. While results keep coming
+# they wait longer than when there are none to read.
+REFILL_BELOW = 950
+REFILL_BUSY_BELOW = 800
+# While so many are under way, results that come faster than one in so many seconds are read together.
+DEEP = 200
+PAUSE_S = 0.001
 # Their bytes; they are kept until they are answered.
 OUTSTANDING_BYTES_MAX = 128 << 20
 # Results that wait for an earlier one of an ordered map, before no more inputs are sent.
@@ -46,7 +52,7 @@ class Mapping:
         self._client = calls._client
         self._function = function
         # An iterator of tuples of arguments, and whether it may have more when it has none.
-        self._inputs = inputs
+        self.inputs = inputs
         self.more_may_come = None
         self._kwargs = kwargs
         self._return_exceptions = return_exceptions
@@ -59,12 +65,13 @@ class Mapping:
         # Of an ordered map: the index that is due, and results of later ones.
         self._due = 0 if ordered else None
         self._held = {}
-        self._connection = None
+        self.connection = None
         self._frames = None
         self._outgoing = deque()
         self._ended_request = False
-        # Nothing had come when it was last looked for.
+        # Nothing had come when it was last looked for, or all of it was taken.
         self._quiet = True
+        self._drained = False
         self._broken = None
         self._reopenings = 0
         self._patience = None
@@ -123,12 +130,18 @@ class Mapping:
 
     # Inputs
 
-    def _wants_input(self):
+    def wants_input(self):
+        """Whether more inputs should be taken from the caller now."""
         if self._exhausted or self._outgoing or self._unanswered_bytes >= OUTSTANDING_BYTES_MAX:
             return False
         if len(self._held) >= HELD_MAX:
             return False
-        return len(self._unanswered) < (OUTSTANDING_MAX if self._quiet else REFILL_BELOW)
+        return len(self._unanswered) < (REFILL_BELOW if self._quiet else REFILL_BUSY_BELOW)
+
+    @property
+    def is_deep(self):
+        """So much is under way that results can wait for each other."""
+        return len(self._unanswered) >= DEEP
 
     def _pull(self):
         """Takes inputs from the caller, as long as that is quick."""
@@ -138,7 +151,7 @@ class Mapping:
         pieces, size = [], 0
         until = perf_counter() + SLICE_S
         try:
-            for args in self._inputs:
+            for args in self.inputs:
                 try:
                     pickle = dumps((args, kwargs), PROTOCOL)
                 except Exception as error:
@@ -174,9 +187,10 @@ class Mapping:
         connection = self._client.connection()
         connection.socket.setblocking(False)
         connection._start = connection._end = 0
-        self._connection = connection
+        self.connection = connection
         self._frames = self._broken = None
         self._quiet = True
+        self._drained = False
         self._outgoing.clear()
         self._ended_request = False
         head = self._calls.head(self._function, "map", CONTENT_TYPE) + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -189,16 +203,20 @@ class Mapping:
         """Does what can be done at once. None when there may be more; else what to wait for: a delay in seconds, or
         True for the socket to be written as well, False for it to be read."""
         try:
-            if self._connection is None:
+            if self.connection is None:
                 self._open()
-            if self._wants_input():
+            if self.wants_input():
                 self._pull()
             self._send()
-            if self._receive():
+            if self._drained:
+                # Looking again would find nothing.
+                self._drained = False
+                self._quiet = True
+            elif self._receive():
                 return None
         except exception.ConnectionError as error:
             return self._lost(error)
-        if self._wants_input() and self.more_may_come is None:
+        if self.wants_input() and self.more_may_come is None:
             return None
         return bool(self._outgoing)
 
@@ -207,7 +225,7 @@ class Mapping:
         while outgoing and self._broken is None:
             piece = outgoing[0]
             try:
-                count = self._connection.try_send(piece)
+                count = self.connection.try_send(piece)
             except OSError as error:
                 # The answer may be there all the same: a refusal comes before all was sent.
                 self._broken = error
@@ -221,12 +239,14 @@ class Mapping:
 
     def _receive(self):
         """Reads what has come; whether anything had."""
-        connection = self._connection
+        connection = self.connection
         try:
             if self._frames is None:
                 data = self._receive_head(connection)
             else:
-                data = connection.try_receive(min(max(self._frames.missing, RECEIVE_MIN), RECEIVE_MAX))
+                size = min(max(self._frames.missing, RECEIVE_MIN), RECEIVE_MAX)
+                data = connection.try_receive(size)
+                self._drained = data is not None and len(data) < size
                 if data is not None and not data:
                     raise ConnectionLost("the server closed the connection")
         except OSError as error:
@@ -288,15 +308,15 @@ class Mapping:
         return delay
 
     def _drop(self):
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
 
     def close(self):
         """Ends the map: what was not answered is canceled."""
-        connection = self._connection
+        connection = self.connection
         if connection is not None and self.is_done and self._frames is not None and self._frames.ended:
-            self._connection = None
+            self.connection = None
             connection.socket.setblocking(True)
             self._client.give_back(connection, self._head)
         else:
@@ -305,7 +325,7 @@ class Mapping:
     @property
     def awaits_end(self):
         """Every result has come, but not the end of the answer, behind which the connection can be used again."""
-        return self._connection is not None and self._frames is not None and not self._frames.ended
+        return self.connection is not None and self._frames is not None and not self._frames.ended
 
 
 class _Refused(exception.ConnectionError):
@@ -330,14 +350,17 @@ def run(mapping):
             wait = mapping.advance()
             if wait is None:
                 continue
-            if type(wait) is bool:
-                poll.wait(mapping._connection.socket, wait)
-            else:
+            if type(wait) is float:
                 sleep(wait)
+                continue
+            began = perf_counter()
+            poll.wait(mapping.connection.socket, wait)
+            if mapping.is_deep and not wait and perf_counter() - began < PAUSE_S:
+                sleep(PAUSE_S)
         end = monotonic() + END_WAIT_S
         while mapping.awaits_end and monotonic() < end:
-            if mapping.advance() is not None and mapping._connection is not None:
-                poll.wait(mapping._connection.socket, bool(mapping._outgoing), END_WAIT_S)
+            if mapping.advance() is not None and mapping.connection is not None:
+                poll.wait(mapping.connection.socket, bool(mapping._outgoing), END_WAIT_S)
     finally:
         mapping.close()
 
@@ -365,116 +388,3 @@ class _Poll:
             self._poll.register(number, events)
             self._watched = wanted
         self._poll.poll(None if timeout is None else timeout * 1000)
-
-
-# Waiting on an event loop
-
-
-async def run_async(mapping, pump=None):
-    """The results of a map, as they come. `pump`: reads an async iterator of inputs."""
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-    try:
-        if pump is not None:
-            pump.start(mapping)
-        while True:
-            for value in mapping.take():
-                yield value
-            if pump is not None:
-                pump.check()
-            if mapping.is_done:
-                break
-            wait = mapping.advance()
-            if wait is None:
-                # Other tasks have their turn, however quickly results come.
-                await asyncio.sleep(0)
-            elif type(wait) is bool:
-                await _readiness(loop, mapping, wait, pump)
-            else:
-                await asyncio.sleep(wait)
-    finally:
-        if pump is not None:
-            pump.stop()
-        mapping.close()
-
-
-async def _readiness(loop, mapping, writable, pump):
-    number = mapping._connection.socket.fileno()
-    woken = loop.create_future()
-
-    def wake():
-        if not woken.done():
-            woken.set_result(None)
-
-    loop.add_reader(number, wake)
-    if writable:
-        loop.add_writer(number, wake)
-    if pump is not None and mapping._wants_input():
-        pump.wake = wake
-        if pump.has_news:
-            wake()
-    try:
-        await woken
-    finally:
-        if pump is not None:
-            pump.wake = None
-        loop.remove_reader(number)
-        if writable:
-            loop.remove_writer(number)
-
-
-class Pump:
-    """Reads an async iterator of inputs ahead of a map."""
-
-    # Inputs that wait to be sent.
-    AHEAD_MAX = 100
-
-    def __init__(self, inputs):
-        self._source = inputs
-        self._waiting = deque()
-        self._room = None
-        self._task = None
-        self.wake = None
-
-    def start(self, mapping):
-        import asyncio
-
-        self._room = asyncio.Event()
-        self._room.set()
-        mapping._inputs = self
-        mapping.more_may_come = lambda: bool(self._waiting) or not self._task.done()
-        self._task = asyncio.ensure_future(self._read())
-        self._task.add_done_callback(lambda _: self.wake and self.wake())
-
-    async def _read(self):
-        async for item in self._source:
-            self._waiting.append(item)
-            if self.wake:
-                self.wake()
-            if len(self._waiting) >= self.AHEAD_MAX:
-                self._room.clear()
-                await self._room.wait()
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if not self._waiting:
-            raise StopIteration
-        item = self._waiting.popleft()
-        if len(self._waiting) < self.AHEAD_MAX // 2:
-            self._room.set()
-        return item
-
-    @property
-    def has_news(self):
-        return bool(self._waiting) or self._task.done()
-
-    def check(self):
-        """Raises what the iterator raised."""
-        if self._task.done() and not self._task.cancelled() and self._task.exception():
-            raise self._task.exception()
-
-    def stop(self):
-        self._task.cancel()
