@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common import Clunk, arguments
 
-NAMES = ("start", "call", "payload", "cli", "image", "many")
+NAMES = ("start", "call", "payload", "cli", "image", "many", "sim")
 HERE = Path(__file__).resolve().parent
 
 

@@ -10,6 +10,7 @@ pub mod error;
 pub mod fairness;
 pub mod function;
 pub mod id;
+pub mod measure;
 pub mod placement;
 pub mod recipe;
 mod retry;

@@ -28,7 +28,7 @@ use crate::plan::Plan;
 use crate::schedule::Micros;
 use calls::Call;
 use machines::MachineView;
-pub use pools::Pool;
+use pools::{Listed, Pool};
 use room::Reservation;
 
 /// A rule to break, to see that the invariants notice.
@@ -37,8 +37,8 @@ pub enum Mutation {
     None,
     /// Take what a dead attempt says as said by the current one.
     IgnoreFence,
-    /// Drop the calls of a container that is gone.
-    ForgetLost,
+    /// Never queue a call again that is to be tried again.
+    ForgetRetry,
     /// Ask for more replicas than the function may have.
     IgnoreMax,
     /// Say that a call is accepted before it is on disk.
@@ -81,6 +81,7 @@ enum Timer {
     Expire(CallNo),
     Scale(usize),
     Poll(usize),
+    AskAgain,
     Recovered,
 }
 
@@ -104,8 +105,8 @@ struct Replica {
     /// With when each was sent; those told to stop too, until they have.
     inputs: BTreeMap<Try, Micros>,
     idle_since: Micros,
-    /// Its key among the pool's replicas with a free slot.
-    free_key: Option<Micros>,
+    /// As its pool counts it.
+    listed: Listed,
 }
 
 pub struct Control {
@@ -126,6 +127,10 @@ pub struct Control {
     dirty: BTreeSet<usize>,
     hungry: BTreeSet<usize>,
     reserved: Option<Reservation>,
+    /// There may be room that was not there when it was last looked for.
+    look_for_room: bool,
+    /// Others are not asked to yield before.
+    ask_again: Micros,
     timers: BTreeSet<(Micros, Timer)>,
     out: Vec<Output>,
 }
@@ -141,7 +146,7 @@ impl Control {
             now,
             calls: BTreeMap::new(),
             arrivals: 0,
-            pools: plan.functions.iter().map(|_| Pool::new(now)).collect(),
+            pools: plan.functions.iter().map(|_| Pool::new()).collect(),
             replicas: BTreeMap::new(),
             replicas_made: 0,
             machines: plan.machines.iter().map(|_| MachineView::new(now)).collect(),
@@ -151,6 +156,8 @@ impl Control {
             dirty: (0..plan.functions.len()).collect(),
             hungry: BTreeSet::new(),
             reserved: None,
+            look_for_room: true,
+            ask_again: 0,
             timers: BTreeSet::new(),
             out: Vec::new(),
             plan,
@@ -185,21 +192,25 @@ impl Control {
                     self.dirty.insert(pool);
                 }
                 Timer::Poll(machine) => self.poll(machine),
+                Timer::AskAgain => self.look_for_room = true,
                 Timer::Recovered => self.recover(),
             }
         }
         // A dispatch or a refusal changes a pool again; it settles because each takes a call off a queue.
-        while let Some(pool) = self.dirty.pop_first() {
-            self.dispatch(pool);
-            self.scale(pool);
-            if self.dirty.is_empty() {
+        loop {
+            if let Some(pool) = self.dirty.pop_first() {
+                self.dispatch(pool);
+                self.scale(pool);
+            } else if std::mem::take(&mut self.look_for_room) {
                 self.make_room();
+            } else {
+                break;
             }
         }
         std::mem::take(&mut self.out)
     }
 
-    /// A client has gone, or asks to stop a call.
+    /// It is told of what happens at this time.
     pub fn set_time(&mut self, now: Micros) {
         self.now = now;
     }

@@ -84,6 +84,7 @@ pub(crate) struct World {
     wake_at: Option<Micros>,
     told: VecDeque<(Micros, Event)>,
     check_every: u64,
+    look_for_rest: Micros,
 }
 
 /// Plays a plan to the end, and checks the invariants after every event.
@@ -126,6 +127,7 @@ impl World {
             wake_at: None,
             told: VecDeque::new(),
             check_every,
+            look_for_rest: FAULTS_END + SECOND,
             schedule,
             plan,
         }
@@ -140,14 +142,16 @@ impl World {
                     self.told.pop_front();
                 }
             }
-            let is_wake = matches!(event, Event::Wake);
             let result = self.happen(event).and_then(|()| {
                 self.follow()?;
                 if self.summary.events.is_multiple_of(self.check_every) { self.check() } else { Ok(()) }
             });
             result.map_err(|text| self.violation(text))?;
-            if is_wake && self.schedule.now > FAULTS_END && self.rest().is_ok() {
-                break;
+            if self.schedule.now >= self.look_for_rest {
+                self.look_for_rest = self.schedule.now + SECOND;
+                if self.rest().is_ok() {
+                    break;
+                }
             }
             if self.schedule.now > REST_BY {
                 break;
@@ -202,7 +206,8 @@ impl World {
             Event::Cut(outage) => self.cut[outage.machine] = (now + outage.lasts, outage.lasts % 2 == 1),
             Event::Crash(lasts) => self.crash(lasts),
             Event::Restart => self.restart(),
-            Event::Wake => self.wake_at = None,
+            // One that was planned before an earlier one has nothing to do.
+            Event::Wake => _ = self.wake_at.take_if(|at| *at == now),
         }
         Ok(())
     }

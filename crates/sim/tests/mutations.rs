@@ -3,16 +3,19 @@
 use clunk_sim::{Mutation, Plan, run};
 
 /// More than each of the broken rules needs.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 50;
 
-/// What the first seed says that notices.
+/// Plays seeds until one says it in these words.
 fn noticed(mutation: Mutation, words: &str) {
-    let violations = (0..SEEDS).filter_map(|seed| run(Plan::from_seed(seed), mutation).err());
-    let texts: Vec<String> = violations.map(|violation| violation.text).take(20).collect();
-    assert!(
-        texts.iter().any(|text| text.contains(words)),
-        "{mutation:?} breaks nothing of `{words}`: {texts:?}"
-    );
+    let mut others = Vec::new();
+    for seed in 0..SEEDS {
+        match run(Plan::from_seed(seed), mutation) {
+            Err(violation) if violation.text.contains(words) => return,
+            Err(violation) => others.push(violation.text),
+            Ok(_) => {}
+        }
+    }
+    panic!("{mutation:?} breaks nothing of `{words}`, but {others:?}");
 }
 
 macro_rules! mutations {
@@ -26,7 +29,7 @@ macro_rules! mutations {
 
 mutations! {
     a_fence_that_is_ignored: IgnoreFence, "in truth";
-    calls_lost_with_their_container: ForgetLost, "never ended";
+    calls_that_are_not_tried_again: ForgetRetry, "never ended";
     more_containers_than_the_function_may_have: IgnoreMax, "containers of";
     accepted_before_it_is_on_disk: AcceptBeforeDisk, "is not on disk";
     slots_freed_too_early: FreeSlotEarly, "inputs in a container of";

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use clunk_core::ErrorCode;
 use clunk_core::call::{Action, CallState, Event, Outcome, Rejected};
 
-use super::{Control, Mutation, Output, Phase, Record, Timer};
+use super::{Control, Mutation, Output, Record, Timer};
 use crate::message::{CallNo, ReplicaNo, ToMachine, Try};
 use crate::schedule::{MILLISECOND, Micros};
 
@@ -89,6 +89,8 @@ impl Control {
 
     fn enqueue(&mut self, call: CallNo) {
         let (pool, key) = (self.pool_of(call), self.queue_key(call));
+        // A pool that was only kept warm has other claims with a call that waits.
+        self.look_for_room |= self.pools[pool].queue.is_empty();
         self.pools[pool].queue.insert(key);
         self.dirty.insert(pool);
     }
@@ -114,6 +116,7 @@ impl Control {
         for action in actions {
             match action {
                 Action::Send { attempt } => send = Some(attempt),
+                Action::Enqueue { .. } if self.mutation == Mutation::ForgetRetry => {}
                 Action::Enqueue { delay_ms: 0 } => self.enqueue(call),
                 Action::Enqueue { delay_ms } => {
                     self.timers.insert((self.now + delay_ms * MILLISECOND, Timer::Retry(call)));
@@ -179,23 +182,6 @@ impl Control {
         entry.is_some_and(
             |entry| matches!(entry.state, CallState::Running { attempt, .. } if attempt == what.attempt),
         )
-    }
-
-    /// Sorts a replica into its pool's list of those with a free slot, or out of it.
-    pub(super) fn refresh(&mut self, number: ReplicaNo) {
-        let Some(replica) = self.replicas.get_mut(&number) else { return };
-        let pool = &mut self.pools[replica.pool];
-        if let Some(key) = replica.free_key.take() {
-            pool.free.remove(&(Reverse(key), number));
-        }
-        let slots = self.plan.functions[replica.pool].slots as usize;
-        let usable = replica.phase == Phase::Ready && !self.machines[replica.machine].silent;
-        if usable && replica.inputs.len() < slots {
-            // The one used last is used next, so that the others can stop.
-            replica.free_key = Some(replica.idle_since);
-            pool.free.insert((Reverse(replica.idle_since), number));
-        }
-        self.dirty.insert(replica.pool);
     }
 }
 

@@ -35,7 +35,7 @@ impl MachineView {
 impl Control {
     pub(super) fn recover(&mut self) {
         self.recovered = true;
-        self.dirty.extend(0..self.pools.len());
+        self.look_for_room = true;
     }
 
     pub(super) fn poll(&mut self, machine: usize) {
@@ -144,7 +144,7 @@ impl Control {
         self.machines[machine].joined = true;
         self.set_schedulable(machine, true);
         self.send_poll(machine);
-        self.dirty.extend(&self.hungry);
+        self.look_for_room = true;
         if !self.recovered && self.machines.iter().all(|view| view.joined) {
             self.recover();
         }

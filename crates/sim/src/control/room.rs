@@ -4,9 +4,12 @@ use clunk_core::ErrorCode;
 use clunk_core::fairness::Claim;
 use clunk_core::placement::{Fleet, NoRoom};
 
-use super::{Control, Phase};
+use super::{Control, Phase, Timer};
 use crate::message::ReplicaNo;
-use crate::schedule::MILLISECOND;
+use crate::schedule::{MILLISECOND, Micros};
+
+/// Every machine is looked at, so others are asked to yield no more often than this.
+const ASK_EVERY: Micros = 100 * MILLISECOND;
 
 /// A machine on which room is being made for a function: others get none of it.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +24,7 @@ impl Control {
         if !self.recovered {
             return;
         }
+        let may_ask = self.now >= self.ask_again;
         let mut left: Vec<usize> = self.hungry.iter().copied().collect();
         while let Some(pool) = self.next_claim(&left) {
             if !self.may_start(pool) {
@@ -31,7 +35,11 @@ impl Control {
                 Ok(()) => {}
                 Err(NoRoom::Now) => {
                     left.retain(|&other| other != pool);
-                    self.ask_others_to_yield(pool);
+                    if may_ask {
+                        self.ask_again = self.now + ASK_EVERY;
+                        self.ask_others_to_yield(pool);
+                    }
+                    self.timers.insert((self.ask_again, Timer::AskAgain));
                 }
                 Err(NoRoom::Never(_)) => {
                     left.retain(|&other| other != pool);
@@ -85,6 +93,9 @@ impl Control {
                 continue;
             }
             let yielding = self.yielding(pool, machine, debtor.as_deref());
+            if yielding.is_empty() {
+                continue;
+            }
             let Some(node) = self.fleet.get(plan.machines[machine].id) else { continue };
             let mut scratch = Fleet::new();
             scratch.add(node.clone());
@@ -143,7 +154,7 @@ impl Control {
     pub(super) fn forget_reservation(&mut self, pool: usize) {
         if let Some(reserved) = self.reserved.take_if(|reserved| reserved.pool == pool) {
             self.set_schedulable(reserved.machine, self.machines[reserved.machine].joined);
-            self.dirty.extend(&self.hungry);
+            self.look_for_room = true;
         }
     }
 
