@@ -35,7 +35,7 @@ def likeness(one: list, other: list) -> float:
 
 @app.local_entrypoint()
 def main(document: Path = Path(__file__).parent.parent / "docs" / "runner-protocol.md"):
-    sentences = split_sentences(document.read_text())[:96]
+    sentences = split_sentences(document.read_text())[:64]
     # The weights are loaded by the first call.
     embed.remote("warm"), embed_one.remote("warm")
 

@@ -35,7 +35,7 @@ def slow(up_at: float) -> str:
 
 
 @app.local_entrypoint()
-def main(down: float = 0.5):
+def main(down: float = 1.0):
     began = time.time()
     print(f"tried again: {fetch.remote(began + down)} after {time.time() - began:.1f} s")
 

@@ -24,10 +24,10 @@ EXPECTED = {
         "3 letters: 'Wo ist der Bahnhof?' is German",
         "3 letters: 'Où est la gare ?' is French",
     ],
-    "batching.py": [" one by one: ", " in batches: ", "batches: 3 of 32\n", "the two most alike (0."],
+    "batching.py": [" one by one: ", " in batches: ", " of 32", "the two most alike (0."],
     "retries.py": [
-        "  the service is down for 0.5",
-        "tried again: 42 after 0.7 s\n",
+        "  the service is down for 0.",
+        "tried again: 42 after ",
         "given up: ConnectionError: the service is down\n",
         "cut off and tried again: at last\n",
         "cut off twice: FunctionTimeoutError\n",
