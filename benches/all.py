@@ -10,7 +10,9 @@ from pathlib import Path
 
 from common import Clunk, arguments
 
-NAMES = ("start", "call", "payload", "cli", "image", "many")
+NAMES = (
+    "start", "call", "payload", "cli", "image", "many", "map", "overhead", "scale", "spawn", "cancel", "batching",
+)
 HERE = Path(__file__).resolve().parent
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 
 import pytest
-from api import FRAMES, Api
+from api import FRAMES, Api, frames
 from conftest import wait_until
 from test_server import borrow_images
 
@@ -560,14 +560,6 @@ def test_each_set_of_parameters_has_containers_of_its_own(home, project):
                 self.calls += 1
                 return [self.size, self.name, os.environ["CLUNK_REPLICA_ID"], self.entered, self.calls]
 
-            @clunk.method()
-            def twice(self):
-                return self.who.local()[4] + self.who.local()[4]
-
-            @clunk.exit()
-            def leave(self):
-                print(f"left {self.size}", flush=True)
-
         @app.local_entrypoint()
         def main():
             one, two = Model(size=1), Model(size=2, name="big")
@@ -813,15 +805,14 @@ BAD = {
     "a batch of the wrong length": ("short.remote(1)", None, "1"),
     "a batch that is no list": ("no_list.remote(1)", None, "list"),
     "an exception without a pickle": ("unpicklable.remote()", "RemoteError", "not to be pickled"),
-    "an argument that is too large": ("plain.spawn(bytes(70 << 20))", "RequestSizeError", "64 MiB"),
     "too many retries": ("clunk.Retries(max_retries=11)", "InvalidError", "max_retries"),
     "a shrinking back-off": ("clunk.Retries(max_retries=1, backoff_coefficient=0.5)", "InvalidError", "backoff"),
     "a delay out of range": ("clunk.Retries(max_retries=1, initial_delay=61)", "InvalidError", "initial_delay"),
     "an enter that raises": ("Broken().ask.remote()", "ZeroDivisionError", "division"),
     "a parameter of the wrong type": ("Sized(size='big').ask.remote()", "InvalidError", "size"),
     "a parameter that is missing": ("Sized().ask.remote()", "InvalidError", "size"),
-    "an unknown call": ("clunk.FunctionCall.from_id('call-' + '0' * 32).get()", "NotFoundError", "call-"),
-    "an unknown batch": ("clunk.FunctionCall.from_id('batch-' + '0' * 32).get()", "NotFoundError", "batch-"),
+    "an unknown call": ("clunk.FunctionCall.from_id('call-' + '0' * 26).get()", "NotFoundError", "call-"),
+    "an unknown batch": ("clunk.FunctionCall.from_id('batch-' + '0' * 26).get()", "NotFoundError", "batch-"),
     "what is no id": ("clunk.FunctionCall.from_id('fc-1')", "InvalidError", "fc-1"),
     "an index that is not there": ("plain.spawn_map([1]).get(index=5)", "InvalidError", "5"),
     "more than the machine has": ("large.remote(1)", "InvalidError", "GiB"),
@@ -901,7 +892,7 @@ def test_bad_input(bad, name):
 
 
 def test_unknown_ids_and_bad_requests_over_http(home, project):
-    nothing = "0" * 32
+    nothing = "0" * 26
     with Running(home, project, "@app.function()\ndef plain(x): return x\n") as app:
         plain = app.functions["plain"]
         for method, path in (
@@ -913,7 +904,7 @@ def test_unknown_ids_and_bad_requests_over_http(home, project):
             ("POST", f"/api/functions/fn-{nothing}/spawn"),
             ("POST", f"/api/containers/rep-{nothing}/stop"),
         ):
-            answer = app.api.request(method, path, b"")
+            answer = app.api.request(method, path, b"{}" if path.endswith("/cancel") else b"")
             assert answer.status == 404 and answer.json["error"]["code"] == "not-found", (path, answer.body)
         for headers in ({"clunk-priority": "101"}, {"clunk-priority": "high"}, {"clunk-expires-ms": "-1"}):
             answer = app.api.call(plain, 1, headers=headers)
@@ -921,6 +912,10 @@ def test_unknown_ids_and_bad_requests_over_http(home, project):
         # Frames that end in the middle.
         answer = app.api.request("POST", f"/api/functions/{plain}/spawn", b"\0" * 20, {"Content-Type": FRAMES})
         assert answer.status == 400, answer.body
+        # One input may be as large as a call's; many in one request share a limit.
+        large = frames([(bytes(40 << 20),)] * 2)
+        answer = app.api.request("POST", f"/api/functions/{plain}/spawn", large, {"Content-Type": FRAMES})
+        assert answer.status == 413 and "64 MiB" in answer.json["error"]["message"], answer.body
         assert app.api.all_calls(f"function={plain}") == []
 
 
