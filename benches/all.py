@@ -10,7 +10,9 @@ from pathlib import Path
 
 from common import Clunk, arguments
 
-NAMES = ("start", "call", "payload", "cli", "image", "many", "sim")
+NAMES = (
+    "start", "call", "map", "scale", "cancel", "overhead", "batching", "spawn", "sim", "payload", "cli", "image", "many"
+)
 HERE = Path(__file__).resolve().parent
 
 

@@ -58,13 +58,18 @@ class Clunk:
     def run_app(self, name, *words, timeout=600):
         """Runs `apps/NAME` and gives the JSON of its last line."""
         done = self("run", APPS / name, *words, timeout=timeout)
-        return json.loads(done.stdout.strip().splitlines()[-1])
+        return last_line(done.stdout)
 
     def seconds(self, *words):
         """How long one command takes, from its start to its end."""
         began = time.perf_counter()
         self(*words)
         return time.perf_counter() - began
+
+
+def last_line(text):
+    """The JSON of the last line that a program printed."""
+    return json.loads(text.strip().splitlines()[-1])
 
 
 def percentile(values, share):
@@ -85,17 +90,19 @@ class Report:
         self.quick = quick
         self.rows = []
 
-    def add(self, what, value, unit, most=None):
-        """A value; with `most`, a promise."""
-        met = None if most is None else value <= most
-        self.rows.append({"what": what, "value": round(value, 3), "unit": unit, "most": most, "met": met})
+    def add(self, what, value, unit, most=None, least=None):
+        """A value; with `most` or `least`, a promise."""
+        met = value <= most if most is not None else value >= least if least is not None else None
+        row = {"what": what, "value": round(value, 3), "unit": unit, "most": most, "least": least, "met": met}
+        self.rows.append(row)
 
     def finish(self):
         """Prints the table and one line of JSON; the exit code tells whether every promise is met."""
         width = max(len(row["what"]) for row in self.rows)
         print(f"\n{self.name}" + (" (quick)" if self.quick else ""))
         for row in self.rows:
-            promise = "" if row["most"] is None else f"at most {row['most']:g} {row['unit']}"
+            bounds = [f"at {name} {row[name]:g} {row['unit']}" for name in ("most", "least") if row[name] is not None]
+            promise = "".join(bounds)
             verdict = {None: "", True: "met", False: "MISSED"}[row["met"]]
             value = f"{row['value']:,.2f} {row['unit']}"
             print(f"  {row['what']:<{width}}  {value:>16}  {promise:<20}  {verdict}".rstrip())

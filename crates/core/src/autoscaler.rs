@@ -126,5 +126,4 @@ fn count(number: usize) -> u32 {
 }
 
 #[cfg(test)]
-#[path = "autoscaler_tests.rs"]
 mod tests;

@@ -274,5 +274,4 @@ impl Attempt<'_> {
 }
 
 #[cfg(test)]
-#[path = "call_tests.rs"]
 mod tests;

@@ -63,16 +63,14 @@ fn function(rng: &mut Rng, mean_per_s: f64, shape: Shape) -> FunctionTrace {
     let rate = shape(rng, mean_per_s);
     // By thinning: candidates at the highest rate there is, each kept with the share that its time has of it.
     let highest = (0..LASTS / SECOND).map(|second| rate(second * SECOND)).fold(0.0, f64::max);
-    let (mut calls, mut at) = (Vec::new(), 0.0);
-    while highest > 0.0 {
-        at += rng.exponential(SECOND as f64 / highest);
-        if at >= LASTS as f64 {
-            break;
-        }
+    let mut calls = Vec::new();
+    let mut at = rng.exponential(SECOND as f64 / highest);
+    while at < LASTS as f64 {
         if rng.chance(rate(at as Micros) / highest) {
             let service = rng.exponential(service_ms * MILLISECOND as f64) as Micros + 1;
             calls.push((at as Micros, service));
         }
+        at += rng.exponential(SECOND as f64 / highest);
     }
     FunctionTrace { calls, cold_start, slots }
 }

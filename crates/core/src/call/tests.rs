@@ -85,7 +85,7 @@ fn table() -> String {
 
 #[test]
 fn the_table_of_transitions() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/call_table.txt");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/call/table.txt");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(path, table()).unwrap();
     }
