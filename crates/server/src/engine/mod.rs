@@ -356,7 +356,7 @@ impl Engine {
         self.metering.store(false, Ordering::Release);
         // A replica may have started since the meter looked.
         let alive = self.pools().iter().any(|pool| pool.counts().0 > 0);
-        !(alive && !self.metering.swap(true, Ordering::AcqRel))
+        !alive || self.metering.swap(true, Ordering::AcqRel)
     }
 }
 
