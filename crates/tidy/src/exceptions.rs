@@ -14,9 +14,8 @@ const fn pass(path: &'static str, item: &'static str, times: usize, reason: &'st
 }
 
 /// Functions of more than 70 lines.
-pub const LONG_FUNCTIONS: &[Exception] = &[
-    pass("crates/image/src/steps/docker.rs", "line", 1, "one match over the instructions of a Dockerfile"),
-];
+pub const LONG_FUNCTIONS: &[Exception] =
+    &[pass("crates/image/src/steps/docker.rs", "line", 1, "one match over the instructions of a Dockerfile")];
 
 /// Files of more than 500 lines; the item is always `lines`.
 pub const LONG_FILES: &[Exception] = &[];
