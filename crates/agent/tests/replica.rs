@@ -367,7 +367,7 @@ async fn what_was_printed_before_the_end_is_logged_before_it() {
         assert_eq!(rig.answer().await.0, number);
         assert_eq!(dispatch[0].logged.load(std::sync::atomic::Ordering::Relaxed), 2);
     }
-    let mut reader = rig.logs.read(rig.app, LogStart::Line(0), false).unwrap().unwrap();
+    let mut reader = rig.logs.read(rig.app, clunk_agent::LogStart::Line(0), false).unwrap().unwrap();
     let mut lines = Vec::new();
     while let Some(chunk) = reader.next().await.unwrap() {
         for line in chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {

@@ -267,7 +267,7 @@ async fn a_worker_that_cannot_begin_says_why() {
     rig.ready().await;
     rig.send(&[1]);
     assert!(matches!(rig.event().await, Event::Lost { .. } | Event::Answered { .. }));
-    let mut reader = rig.logs.read(rig.app, None, true).unwrap().unwrap();
+    let mut reader = rig.logs.read(rig.app, clunk_agent::LogStart::Line(0), true).unwrap().unwrap();
     let mut text = String::new();
     while !text.contains("no more memory") {
         text += &String::from_utf8(reader.next().await.unwrap().expect("the log goes on")).unwrap();
