@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clunk_agent::frame::{HEADER_LEN, INLINE_MAX, Kind, WINDOW, field};
-use clunk_agent::{Blame, CallEnd, DialPlace, Ended, LogStart, Logs, Payload, Replica, ReplicaOwner};
+use clunk_agent::{Blame, CallEnd, DialPlace, Ended, Logs, Payload, Replica, ReplicaOwner};
 use clunk_core::api::AppEvent;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{AppId, ReplicaId};
