@@ -82,8 +82,13 @@ impl Pool {
         if let Some(at) = live.expires_at {
             state.expiring.remove(&(at, id));
         }
-        if live.is_durable() {
-            state.queue.release(live.held_bytes());
+        let had_room = state.has_room();
+        match live.is_durable() {
+            true => state.queue.release(live.held_bytes()),
+            false => state.held_bytes = state.held_bytes.saturating_sub(live.held_bytes()),
+        }
+        if !had_room && state.has_room() {
+            self.room.notify_waiters();
         }
         self.meter.call_ended();
         self.engine.count_ended();

@@ -10,7 +10,7 @@ use clunk_core::id::{CallId, ReplicaId};
 
 use super::durable;
 use super::live::{End, Live};
-use super::pool::{MAX_WAITING, Phase, Pool, Running, Slot, State};
+use super::pool::{Phase, Pool, Running, Slot, State};
 
 impl Pool {
     /// Gives waiting calls to free replicas.
@@ -19,14 +19,14 @@ impl Pool {
             return;
         }
         while !state.free.is_empty() && !self.engine.store.behind() {
-            let before = state.queue.attached();
+            let had_room = state.has_room();
             let taken = self.take(state);
             if taken.is_empty() {
                 return;
             }
             let Some(key) = state.free.pop_first() else { return };
             self.send(state, key.2, taken);
-            if before >= MAX_WAITING && state.queue.attached() < MAX_WAITING {
+            if !had_room && state.has_room() {
                 self.room.notify_waiters();
             }
         }

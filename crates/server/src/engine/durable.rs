@@ -178,7 +178,7 @@ impl Drop for Announced {
             // Should they be on disk all the same, a later load finds them.
             let mut state = self.pool.lock();
             state.queue.arrived(self.range, self.priority, None);
-            state.queue.found(self.priority, 1);
+            state.queue.suspect(self.priority);
             self.pool.wake.notify_one();
         }
     }

@@ -35,6 +35,8 @@ use super::queue::{Place, Queue};
 
 /// Attached calls that may wait for one function: their inputs are in memory.
 pub const MAX_WAITING: usize = 2000;
+/// Bytes of their inputs, and of those that run: larger inputs than a few MiB lie in files and do not count.
+pub const MAX_HELD_BYTES: u64 = 512 << 20;
 /// Durable calls that may wait for one function.
 pub const MAX_PENDING: u64 = 1_000_000;
 /// How much a new measurement moves an average.
@@ -65,6 +67,8 @@ pub struct Pool {
 pub(super) struct State {
     pub calls: HashMap<CallId, Live>,
     pub queue: Queue,
+    /// Of the inputs of attached calls.
+    pub held_bytes: u64,
     /// Calls that wait for their next attempt.
     pub delayed: BTreeSet<(Instant, CallId)>,
     pub expiring: BTreeSet<(Instant, CallId)>,
@@ -173,8 +177,9 @@ impl Pool {
         if state.closed.is_some() {
             return Err(app_stopped());
         }
-        if state.queue.attached() >= MAX_WAITING {
-            let text = format!("{MAX_WAITING} calls wait for function `{}` already", self.spec.name);
+        if !state.has_room() {
+            let waiting = state.queue.attached();
+            let text = format!("{waiting} calls wait for function `{}` already", self.spec.name);
             return Err(ErrorBody::new(ErrorCode::QueueFull, text).hint("try again in a second"));
         }
         let place = Place::attached(request.priority, self.engine.newest_seq(), self.engine.tie());
@@ -191,7 +196,7 @@ impl Pool {
             room.as_mut().enable();
             {
                 let state = self.lock();
-                if state.closed.is_some() || state.queue.attached() < MAX_WAITING {
+                if state.closed.is_some() || state.has_room() {
                     return;
                 }
             }
@@ -234,8 +239,9 @@ impl Pool {
             cpu_us: 0,
             yielded: 0,
         };
-        if live.is_durable() {
-            state.queue.hold(live.held_bytes());
+        match live.is_durable() {
+            true => state.queue.hold(live.held_bytes()),
+            false => state.held_bytes += live.held_bytes(),
         }
         if let Some(at) = expires_at {
             state.expiring.insert((at, id));
@@ -335,6 +341,11 @@ impl Pool {
 }
 
 impl State {
+    /// Whether another attached call may come in.
+    pub fn has_room(&self) -> bool {
+        self.queue.attached() < MAX_WAITING && self.held_bytes < MAX_HELD_BYTES
+    }
+
     /// An input held its place for so long.
     pub fn observe(&mut self, held: Duration) {
         average(&mut self.service_ms, held.as_secs_f64() * 1000.0);

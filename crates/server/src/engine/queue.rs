@@ -138,6 +138,12 @@ impl Queue {
         self.tails.entry(-i16::from(priority)).or_default().pending = pending;
     }
 
+    /// There may be calls on disk that nobody brings.
+    pub fn suspect(&mut self, priority: i8) {
+        let tail = self.tails.entry(-i16::from(priority)).or_default();
+        tail.pending = tail.pending.max(1);
+    }
+
     /// What should be loaded now: the most urgent tail, when half of the window is free.
     pub fn wants(&self) -> Option<Load> {
         if self.window.0 > WINDOW_CALLS / 2 || self.window.1 > WINDOW_BYTES / 2 {
