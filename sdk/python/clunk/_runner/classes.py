@@ -15,11 +15,13 @@ def load(runner, fields):
         cls = found
     else:
         raise_missing_import(found._clunk_options, found._app)
-    instance = make(cls, parameters_of(fields))
+    parameters = parameters_of(fields)
+    instance = make(cls, parameters)
     runner.methods = {
         name: Target(getattr(instance, name), f"{cls.__qualname__}.{name}", declared_generator(cls, name))
         for name in [*marked(cls, "_clunk_method"), *marked(cls, "_clunk_batched")]
     }
+    own(instance, found, parameters, runner.methods)
     hooks = marked(cls, "_clunk_enter")
     # What a snapshot may hold comes first.
     early = [name for name, mark in hooks.items() if mark.get("snap")]
@@ -27,6 +29,38 @@ def load(runner, fields):
     for name in early + late:
         run_hook(getattr(instance, name))
     runner.exit_hooks = [getattr(instance, name) for name in marked(cls, "_clunk_exit")]
+
+
+class Own:
+    """A method as the object's other methods see it: called it runs here, and it has the verbs of a method from outside."""
+
+    def __init__(self, bound, found, parameters):
+        self.local = bound
+        self.__wrapped__ = bound
+        self.__name__ = bound.__name__
+        self._found = found
+        self._parameters = parameters
+
+    def __call__(self, *args, **kwargs):
+        return self.local(*args, **kwargs)
+
+    def __getattr__(self, name):
+        # `remote`, `map`, `spawn`, ...: of an object with the same parameters, in any container.
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(getattr(self._found(**self._parameters), self.__name__), name)
+
+
+def own(instance, found, parameters, names):
+    """Gives the object's methods the verbs `local`, `remote` and the like."""
+    if not hasattr(found, "_clunk_class"):
+        return
+    for name in names:
+        try:
+            instance.__dict__[name] = Own(getattr(instance, name), found, parameters)
+        except AttributeError:
+            # A class with slots: its methods stay plain.
+            return
 
 
 def parameters_of(fields):
