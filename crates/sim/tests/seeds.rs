@@ -30,3 +30,11 @@ fn no_seed_breaks_an_invariant() {
         "of {ended} calls only {succeeded} succeeded: the faults leave nothing to see"
     );
 }
+
+#[test]
+fn a_seed_gives_the_same_play_again() {
+    for seed in [3, 14, 159] {
+        let play = || run(Plan::from_seed(seed), Mutation::None).map_err(|violation| violation.to_string());
+        assert_eq!(play(), play());
+    }
+}

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::Digest;
+use crate::function::FunctionSpec;
 use crate::id::ImageId;
 
 fn node(id: u8) -> Node {
@@ -135,6 +136,19 @@ fn a_gpu_in_text_is_a_kind_and_a_count() {
     for text in ["", ":2", "h100:0", "h100:65", "h100:", "h100:two", "h 100", "!", "h100:1:1"] {
         assert!(text.parse::<GpuAsk>().is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_function_asks_for_its_resources_or_the_defaults() {
+    let json =
+        r#"{"name":"f","entry":{"module":"m","qualname":"f"},"image":"im-00112233445566778899aabbccddeeff"}"#;
+    let mut spec: FunctionSpec = serde_json::from_str(json).unwrap();
+    assert_eq!(Ask::of(&spec), Ok(small()));
+    spec.resources.gpu = vec!["H100:2".into(), "any".into()];
+    assert_eq!(Ask::of(&spec), Ok(gpu("h100:2,any")));
+    spec.resources.gpu = vec!["H100:0".into()];
+    let error = Ask::of(&spec).unwrap_err().to_string();
+    assert!(error.starts_with("function `f`: gpu must be a kind, and a count from 1 to 64"), "{error}");
 }
 
 #[test]
