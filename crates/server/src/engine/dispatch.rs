@@ -110,7 +110,7 @@ impl Pool {
         if slot.phase != Phase::Ready || slot.groups.len() as u32 >= self.spec.slots() {
             return;
         }
-        if single_use && slot.next_number > 1 {
+        if slot.retiring || (single_use && slot.next_number > 1) {
             if slot.running.is_empty() {
                 slot.phase = Phase::Ending;
                 slot.replica.stop();

@@ -125,6 +125,12 @@ impl Room {
         self.changed.notify_one();
     }
 
+    /// The workspace that has to make room for a replica of this function.
+    fn yields_to(&self, pool: &Pool) -> Option<String> {
+        let inner = self.inner.lock().expect("no panic while locked");
+        inner.shares.yields_to(&pool.workspace, &pool.ask).map(String::from)
+    }
+
     fn next(&self, claims: &[Claim<'_>]) -> Option<usize> {
         self.inner.lock().expect("no panic while locked").shares.next(claims)
     }
@@ -141,7 +147,7 @@ pub async fn share_out(engine: Arc<Engine>) {
 fn share_once(engine: &Engine) {
     let mut starved: Vec<Arc<Pool>> = engine.pools().into_iter().filter(|pool| pool.is_starved()).collect();
     while !starved.is_empty() {
-        let waits: Vec<u64> = starved.iter().map(|pool| pool.longest_wait_ms()).collect();
+        let waits: Vec<u64> = starved.iter().map(|pool| rank(pool)).collect();
         let claims: Vec<_> = starved
             .iter()
             .zip(&waits)
@@ -165,14 +171,34 @@ fn share_once(engine: &Engine) {
     engine.room.contended.store(false, Ordering::Release);
 }
 
-/// Stops the replica that has been idle for longest, of any function but this one.
+/// How long its oldest call waits, in milliseconds; a function without any replica comes before those that have some.
+fn rank(pool: &Pool) -> u64 {
+    let first = if pool.counts().0 == 0 { u64::MAX / 2 } else { 0 };
+    first + pool.longest_wait_ms()
+}
+
+/// Makes room for one replica of this function: of an idle replica of another one, or, when all are busy, of one whose
+/// owner has to yield, which then takes no more calls and ends with the last it has.
 fn reclaim(engine: &Engine, needy: &Pool) {
     let pools = engine.pools();
-    let idle = pools.iter().filter(|pool| pool.id != needy.id);
+    let others = || pools.iter().filter(|pool| pool.id != needy.id);
     let longest: Option<(Instant, &Arc<Pool>)> =
-        idle.filter_map(|pool| Some((pool.idle_since()?, pool))).min_by_key(|(since, _)| *since);
+        others().filter_map(|pool| Some((pool.idle_since()?, pool))).min_by_key(|(since, _)| *since);
     if let Some((_, pool)) = longest {
-        pool.stop_one_idle();
+        return pool.stop_one_idle();
+    }
+    // One at a time: what ends already may be room enough.
+    if pools.iter().any(|pool| pool.is_making_room()) {
+        return;
+    }
+    let yielding = engine.room.yields_to(needy);
+    let must_yield = |pool: &&Arc<Pool>| match &yielding {
+        Some(workspace) => *pool.workspace == **workspace,
+        // Within one workspace each function gets a first replica.
+        None => pool.workspace == needy.workspace && needy.counts().0 == 0 && pool.counts().0 > 1,
+    };
+    if let Some(pool) = others().filter(must_yield).max_by_key(|pool| pool.counts().0) {
+        pool.retire_one();
     }
 }
 

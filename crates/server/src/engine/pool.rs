@@ -101,6 +101,8 @@ pub(super) struct Starts {
 pub(super) struct Slot {
     pub replica: Arc<Replica>,
     pub phase: Phase,
+    /// It takes no more calls, and ends with the last it has.
+    pub retiring: bool,
     pub placed: Placed,
     /// What runs, by the number it has on the replica.
     pub running: HashMap<u64, Running>,

@@ -208,6 +208,26 @@ impl Pool {
         state.replicas.values().filter(|slot| spare && slot.is_idle()).map(|slot| slot.used).min()
     }
 
+    /// Whether a replica of it is about to end.
+    pub(super) fn is_making_room(&self) -> bool {
+        self.lock().replicas.values().any(|slot| slot.retiring || slot.phase == Phase::Ending)
+    }
+
+    /// One busy replica takes no more calls, and ends with the last it has.
+    pub(super) fn retire_one(&self) {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let busy = state.replicas.values_mut().filter(|slot| slot.phase == Phase::Ready && !slot.retiring);
+        if let Some(slot) = busy.min_by_key(|slot| slot.running.len()) {
+            state.free.remove(&slot.key());
+            slot.retiring = true;
+            if slot.running.is_empty() {
+                slot.phase = Phase::Ending;
+                slot.replica.stop();
+            }
+        }
+    }
+
     pub(super) fn stop_one_idle(&self) {
         self.stop_idle(&mut self.lock(), 1);
     }
@@ -232,6 +252,7 @@ impl Pool {
         let slot = Slot {
             replica,
             phase: Phase::Starting,
+            retiring: false,
             placed,
             running: HashMap::new(),
             groups: HashMap::new(),
