@@ -15,12 +15,14 @@ from embeddings import embed_batch, image  # noqa: E402
 app = clunk.App("bench-batching", image=image.add_local_python_source("embeddings"))
 
 
-@app.function(max_containers=1, timeout=600)
+# As much of the machine as a server outside of a container has.
+@app.function(max_containers=1, timeout=600, cpu=2)
 def single(sentence: str) -> list:
     return embed_batch([sentence])[0].tolist()
 
 
-@app.function(max_containers=1, timeout=600)
+# As much of the machine as a server outside of a container has.
+@app.function(max_containers=1, timeout=600, cpu=2)
 @clunk.batched(max_batch_size=32, wait_ms=10)
 def batched(sentences: list) -> list:
     return embed_batch(sentences).tolist()

@@ -23,6 +23,8 @@ KILLS = int(os.environ.get("CLUNK_CHAOS", "12"))
 SEED = int(os.environ.get("CLUNK_CHAOS_SEED", "20261121"))
 # 2,000 calls in the full form, and so many for each kill otherwise that each meets some that wait and some that run.
 CALLS = 2000 if KILLS >= 100 else 25 * KILLS
+# Of a call. Milliseconds.
+LONGEST_MS = 100
 # A kill comes at most this long after the state it waits for. Seconds.
 DELAY_MAX_S = 0.06
 # A server with records to take up again, on a busy machine. Seconds.
@@ -138,6 +140,18 @@ def strike(home, kind, chance):
     return True
 
 
+def has_come(moment, part, submitter, api):
+    """Whether the state is there that a kill waits for."""
+    assert submitter.error is None, submitter.error
+    if moment == "sending":
+        return submitter.sending >= part
+    if len(submitter.accepted) < sum(map(len, submitter.parts[:part])):
+        return False
+    function = api.function(submitter.function)
+    # With nothing left to run there is nothing to wait for.
+    return moment == "accepted" or function["running"] > 0 or function["queued"] == 0
+
+
 def ended(record):
     return record["state"] not in ("queued", "running")
 
@@ -157,7 +171,7 @@ def test_kills_lose_nothing_and_repeat_nothing(chaos_home, home, project):
     folder = project(chaos=APP)
     client = chaos_home.popen("run", "chaos.py", cwd=folder, stdin=subprocess.PIPE)
     ids = json.loads(client.stdout.readline())
-    inputs = [(number, chance.randrange(60)) for number in range(CALLS)]
+    inputs = [(number, chance.randrange(LONGEST_MS)) for number in range(CALLS)]
     share = -(-CALLS // KILLS)
     parts = [inputs[at : at + share] for at in range(0, CALLS, share)]
     submitter = Submitter(chaos_home, ids["work"], parts)
@@ -166,17 +180,10 @@ def test_kills_lose_nothing_and_repeat_nothing(chaos_home, home, project):
     try:
         for number in range(KILLS):
             kind = chance.choice(("server", "container", "everything"))
-            while_sending = chance.random() < 0.5
+            moment = chance.choice(("sending", "accepted", "running", "running"))
             submitter.allowed.release()
             part = min(number + 1, len(parts))
-
-            def there(part=part, while_sending=while_sending):
-                assert submitter.error is None, submitter.error
-                if while_sending:
-                    return submitter.sending >= part
-                return len(submitter.accepted) >= min(part * share, CALLS)
-
-            wait_until(f"part {part}", there, START_LIMIT_S)
+            wait_until(f"{moment}, part {part}", lambda: has_come(moment, part, submitter, api), START_LIMIT_S)
             # The moment itself is chance.
             submitter.stopping.wait(chance.random() * DELAY_MAX_S)
             kinds[kind] += 1
@@ -193,8 +200,11 @@ def test_kills_lose_nothing_and_repeat_nothing(chaos_home, home, project):
         submitter.allowed.release(len(parts))
         submitter.join(10)
         out, err = client.communicate(timeout=60)
-    print(f"seed {SEED}: {dict(kinds)}, {submitter.repeated} requests repeated, {len(ends)} ends")
+    again = sum(end["attempts"] > 1 for end in ends.values())
+    print(f"seed {SEED}: {dict(kinds)}, {submitter.repeated} requests and {again} calls repeated, {len(ends)} ends")
     assert client.returncode == 0, err
+    # Else the kills have met nothing that ran.
+    assert again > 0
     chaos_home.ok("down")
     wait_until("nothing left", lambda: leftovers(chaos_home) == NOTHING)
 
