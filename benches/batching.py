@@ -80,7 +80,8 @@ class Peer:
         words = ["--address", "127.0.0.1", "--port"] if name == "mosec" else []
         # A request waits behind those of 63 other clients: more than its usual limit of three seconds.
         words += [str(self.port), *(["--timeout", "120000"] if name == "mosec" else [])]
-        environment = {**os.environ, "BENCH_BATCH": str(batch), "BENCH_WAIT_MS": str(WAIT_MS)}
+        settings = {"BENCH_BATCH": str(batch), "BENCH_WAIT_MS": str(WAIT_MS), "OPENBLAS_NUM_THREADS": "1"}
+        environment = {**os.environ, **settings}
         self.log = tempfile.TemporaryFile()
         command = [python, script(f"{name}_embed.py"), *words]
         self.process = subprocess.Popen(

@@ -90,16 +90,23 @@ def drain(batch, count, pid):
     from clunk._client.discovery import connect
 
     client = Client(*connect())
-    marks, most = [time.perf_counter()], 0.0
-    while len(marks) <= TENTHS:
+    seen, most = [(time.perf_counter(), 0)], 0.0
+    while seen[-1][1] < count:
         ended = client.json("GET", f"/api/batches/{batch.object_id}")["ended"]
-        now = time.perf_counter()
-        while len(marks) <= TENTHS and ended >= count * len(marks) / TENTHS:
-            marks.append(now)
+        seen.append((time.perf_counter(), ended))
         most = max(most, resident_mb(pid))
         time.sleep(LOOK_S)
     client.close()
+    marks = [reached(seen, count * tenth / TENTHS) for tenth in range(TENTHS + 1)]
     return [count / TENTHS / (end - begin) for begin, end in zip(marks, marks[1:])], most
+
+
+def reached(seen, wanted):
+    """When so many had ended: on the line between the two looks around it."""
+    for (before, few), (after, many) in zip(seen, seen[1:]):
+        if few <= wanted <= many and few < many:
+            return before + (after - before) * (wanted - few) / (many - few)
+    raise AssertionError(f"{wanted} was never reached")
 
 
 @app.local_entrypoint()

@@ -73,7 +73,11 @@ class Api:
         try:
             self.connection.request(method, path, body=body, headers={**self.head, **headers})
             answer = self.connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read())
+            answer = Answer(answer.status, answer.headers, answer.read())
+            if answer.status >= 400:
+                # A request that was refused before its end leaves a connection of no further use.
+                self.close()
+            return answer
         except (OSError, http.client.HTTPException):
             self.close()
             raise

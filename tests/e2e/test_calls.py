@@ -292,19 +292,19 @@ def worker(code):
 """
 
 
-@pytest.mark.parametrize("name", ["die", "worker"])
-def test_a_dead_process_is_reported_and_replaced(home, project, name):
+@pytest.mark.parametrize("name, words", [("die", "exit code 3"), ("worker", "worker process")])
+def test_a_dead_process_is_reported_and_replaced(home, project, name, words):
     with Running(home, project, DYING) as app:
         function = app.functions[name]
         assert app.api.call(function, None).status == 200
         answer = app.api.call(function, 3)
         assert answer.headers["clunk-outcome"] == "failure"
-        assert answer.json["error"]["code"] == "container-crashed" and "exit code 3" in answer.json["error"]["message"]
+        assert answer.json["error"]["code"] == "container-crashed" and words in answer.json["error"]["message"]
         assert app.api.call(function, None).status == 200
         dead, alive = app.api.spawn(function, [(3,), (None,)])
         assert app.api.result(alive).status == 200
         record = app.wait_end(dead)
-        assert record["state"] == "failed" and "exit code 3" in record["error"] and record["attempts"] == 1
+        assert record["state"] == "failed" and words in record["error"] and record["attempts"] == 1
 
 
 def test_a_dead_process_is_retried_by_the_functions_rules(home, project):

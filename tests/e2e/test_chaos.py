@@ -23,6 +23,8 @@ KILLS = int(os.environ.get("CLUNK_CHAOS", "12"))
 SEED = int(os.environ.get("CLUNK_CHAOS_SEED", "20261121"))
 # 2,000 calls in the full form, and so many for each kill otherwise that each meets some that wait and some that run.
 CALLS = 2000 if KILLS >= 100 else 25 * KILLS
+# Of a call. Milliseconds.
+LONGEST_MS = 200
 # A kill comes at most this long after the state it waits for. Seconds.
 DELAY_MAX_S = 0.06
 # A server with records to take up again, on a busy machine. Seconds.
@@ -121,13 +123,15 @@ def kill(pid):
         pass
 
 
-def strike(home, kind, chance):
+def strike(home, kind, chance, api):
     """Kills; whether the server is gone."""
     server = home.server()["pid"]
     if kind == "container":
-        inside = container_processes(home)
-        if inside:
-            kill(chance.choice(inside))
+        # One that works, when there is one.
+        busy = [container["pid"] for container in api.get("/api/containers") if container["running"]]
+        victims = busy or container_processes(home)
+        if victims:
+            kill(chance.choice(victims))
         return False
     if kind == "server":
         kill_server(home)
@@ -136,6 +140,18 @@ def strike(home, kind, chance):
             kill(pid)
     wait_until("the server is dead", lambda: not is_running(server))
     return True
+
+
+def has_come(moment, part, submitter, api):
+    """Whether the state is there that a kill waits for."""
+    assert submitter.error is None, submitter.error
+    if moment == "sending":
+        return submitter.sending >= part
+    if len(submitter.accepted) < sum(map(len, submitter.parts[:part])):
+        return False
+    function = api.function(submitter.function)
+    # With nothing left to run there is nothing to wait for.
+    return moment == "accepted" or function["running"] > 0 or function["queued"] == 0
 
 
 def ended(record):
@@ -157,30 +173,24 @@ def test_kills_lose_nothing_and_repeat_nothing(chaos_home, home, project):
     folder = project(chaos=APP)
     client = chaos_home.popen("run", "chaos.py", cwd=folder, stdin=subprocess.PIPE)
     ids = json.loads(client.stdout.readline())
-    inputs = [(number, chance.randrange(60)) for number in range(CALLS)]
+    inputs = [(number, chance.randrange(LONGEST_MS)) for number in range(CALLS)]
     share = -(-CALLS // KILLS)
     parts = [inputs[at : at + share] for at in range(0, CALLS, share)]
     submitter = Submitter(chaos_home, ids["work"], parts)
     submitter.start()
-    api, ends, kinds = Api(chaos_home), {}, collections.Counter()
+    api, ends, kinds, met = Api(chaos_home), {}, collections.Counter(), 0
     try:
         for number in range(KILLS):
             kind = chance.choice(("server", "container", "everything"))
-            while_sending = chance.random() < 0.5
+            moment = "running" if kind == "container" else chance.choice(("sending", "accepted", "running"))
             submitter.allowed.release()
             part = min(number + 1, len(parts))
-
-            def there(part=part, while_sending=while_sending):
-                assert submitter.error is None, submitter.error
-                if while_sending:
-                    return submitter.sending >= part
-                return len(submitter.accepted) >= min(part * share, CALLS)
-
-            wait_until(f"part {part}", there, START_LIMIT_S)
+            wait_until(f"{moment}, part {part}", lambda: has_come(moment, part, submitter, api), START_LIMIT_S)
             # The moment itself is chance.
             submitter.stopping.wait(chance.random() * DELAY_MAX_S)
             kinds[kind] += 1
-            if strike(chaos_home, kind, chance):
+            met += api.function(ids["work"])["running"]
+            if strike(chaos_home, kind, chance, api):
                 chaos_home.ok("up", timeout=START_LIMIT_S)
                 api.close()
             if number % 10 == 9:
@@ -193,8 +203,10 @@ def test_kills_lose_nothing_and_repeat_nothing(chaos_home, home, project):
         submitter.allowed.release(len(parts))
         submitter.join(10)
         out, err = client.communicate(timeout=60)
-    print(f"seed {SEED}: {dict(kinds)}, {submitter.repeated} requests repeated, {len(ends)} ends")
+    print(f"seed {SEED}: {dict(kinds)} met {met} running calls, {submitter.repeated} requests repeated, {len(ends)} ends")
     assert client.returncode == 0, err
+    # Else the kills were too weak to show anything.
+    assert met >= KILLS
     chaos_home.ok("down")
     wait_until("nothing left", lambda: leftovers(chaos_home) == NOTHING)
 
