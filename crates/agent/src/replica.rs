@@ -104,6 +104,8 @@ pub struct Replica {
     /// To the container's program.
     pub(crate) first: OnceLock<Arc<Link>>,
     pub(crate) control: OnceLock<Arc<dyn Control>>,
+    /// Set when it has ended.
+    pub(crate) used: OnceLock<Usage>,
     table: Mutex<Table>,
     /// Of the replica's task: orders came, or a link has something to do.
     pub(crate) wake: Arc<Notify>,
@@ -121,6 +123,7 @@ impl Replica {
             workers: spec.workers,
             first: OnceLock::new(),
             control: OnceLock::new(),
+            used: OnceLock::new(),
             table: Mutex::new(Table::new(spec.concurrency, spec.workers.max(1) as usize)),
             wake: Arc::default(),
         });
@@ -198,8 +201,10 @@ impl Replica {
         self.control.get().map(|control| control.pid())
     }
 
+    /// What it uses now; once it has ended, what it used in all.
     pub fn usage(&self) -> Usage {
-        self.control.get().map(|control| control.usage()).unwrap_or_default()
+        let running = || self.control.get().map(|control| control.usage()).unwrap_or_default();
+        self.used.get().copied().unwrap_or_else(running)
     }
 
     /// The container, once it runs.

@@ -413,6 +413,7 @@ impl<'a> Serving<'a> {
             self.control.signal(rustix::process::Signal::KILL.as_raw());
         }
         let exit = self.control.wait().await;
+        let _ = self.task.replica.used.set(exit.usage);
         self.task.lose_waiting();
         let broken = matches!(cause, Cause::Broken(_));
         let workers = (0..self.links.workers.len()).map(Source::Worker);
