@@ -12,6 +12,7 @@ use crate::image::{Chain, LayerRef};
 use crate::images::{ImageRecord, Inner, PartialRecord};
 use crate::layer::{Pin, now_ms, write_json};
 use crate::plan::{Planned, Work, plan};
+use crate::progress::Progress;
 use crate::steps;
 use crate::{BuildError, BuildEvent, BuiltImage, ImageError, Images, python};
 
@@ -22,23 +23,6 @@ struct Position {
     title: Option<String>,
     /// The state before the step.
     chain: Option<Chain>,
-}
-
-/// What a build carries from step to step.
-pub(crate) struct Progress<'a> {
-    pub events: &'a mpsc::Sender<BuildEvent>,
-    /// The base's key: shared apt caches go by it.
-    pub base: Digest,
-    /// Whether the base is one we made ourselves.
-    pub own_base: bool,
-    /// Keeps what the build uses from being pruned.
-    pub pins: Vec<Pin>,
-    /// Variables of ARG lines.
-    pub args: BTreeMap<String, String>,
-    /// What RUN lines are given to.
-    pub shell: Vec<String>,
-    pub index: usize,
-    pub total: usize,
 }
 
 /// Written down while a build goes on, so that pruning spares what it makes.
@@ -240,12 +224,5 @@ impl Inner {
             partial,
             cause,
         }
-    }
-}
-
-impl Progress<'_> {
-    pub async fn announce(&self, title: &str, cached: bool) {
-        let event = BuildEvent::Step { index: self.index, total: self.total, title: title.into(), cached };
-        let _ = self.events.send(event).await;
     }
 }

@@ -34,6 +34,7 @@ mod images;
 mod layer;
 mod oci;
 mod plan;
+mod progress;
 mod python;
 mod stack;
 mod steps;

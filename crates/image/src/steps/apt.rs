@@ -6,7 +6,7 @@ use clunk_core::Digest;
 
 use super::StepJob;
 use crate::ImageError;
-use crate::build::Progress;
+use crate::progress::Progress;
 use crate::container::Ended;
 use crate::debian;
 use crate::image::Chain;

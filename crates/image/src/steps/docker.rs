@@ -8,7 +8,7 @@ use clunk_core::tree::{Tree, TreeFile};
 use super::{files, run};
 use crate::ImageError;
 use crate::beneath::Meta;
-use crate::build::Progress;
+use crate::progress::Progress;
 use crate::dockerfile::{Copy, Form, Instruction, Kind, expand};
 use crate::image::Chain;
 use crate::images::Inner;

@@ -6,7 +6,7 @@ use clunk_core::Digest;
 
 use crate::ImageError;
 use crate::beneath::Meta;
-use crate::build::Progress;
+use crate::progress::Progress;
 use crate::image::{Chain, LayerRef};
 use crate::images::Inner;
 use crate::stack::Stack;

@@ -13,7 +13,7 @@ use clunk_core::Digest;
 use clunk_runtime::{BindMount, Network};
 
 use crate::ImageError;
-use crate::build::Progress;
+use crate::progress::Progress;
 use crate::container::{self, Ended, Job};
 use crate::context::Context;
 use crate::fetch::blocking;

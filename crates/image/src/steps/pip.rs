@@ -7,7 +7,7 @@ use clunk_core::recipe::PipInstall;
 
 use super::StepJob;
 use crate::ImageError;
-use crate::build::Progress;
+use crate::progress::Progress;
 use crate::container::Ended;
 use crate::image::Chain;
 use crate::images::Inner;

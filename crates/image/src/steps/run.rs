@@ -8,7 +8,7 @@ use clunk_core::recipe::RunFunction;
 
 use super::StepJob;
 use crate::ImageError;
-use crate::build::Progress;
+use crate::progress::Progress;
 use crate::image::{Chain, LayerRef};
 use crate::images::Inner;
 use crate::python;
