@@ -29,7 +29,7 @@ def main():
     found = []
     for _ in range(rounds):
         measured = clunk.run_app("map.py", "--calls", calls, "--warm-up", warm_up, "--naps", naps)
-        measured.update(peer(sys.executable, "pool_calls.py", calls, warm_up))
+        measured.update(peer(sys.executable, "pool_calls.py", calls, warm_up, naps))
         if ray:
             measured.update(peer(ray, "ray_calls.py", calls, warm_up))
         found.append(measured)
@@ -50,6 +50,7 @@ def main():
     ideal = AT_ONCE / NAP_S
     what = f"{naps} calls of 10 ms, {AT_ONCE} at once, of the ideal:"
     report.add(f"{what} {AT_ONCE} containers", rate("containers", naps) / ideal, "x", least=0.9)
+    report.add(f"{what} ProcessPoolExecutor({AT_ONCE})", rate("pool_naps", naps) / ideal, "x")
     report.add(f"{what} one container, async", rate("concurrent", naps) / ideal, "x", least=0.9)
     report.finish()
 

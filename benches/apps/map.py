@@ -56,9 +56,13 @@ def main(calls: int = 10_000, warm_up: int = 1000, naps: int = 1000, pid: int = 
             noop.remote(0)
         out["remote_us"] = (processor_s(pid) - before) / calls * 1e6
     if naps:
-        # Long enough that each input gets a container, or a place, of its own.
-        nap.for_each([3.0] * 100)
+        nap.update_autoscaler(min_containers=100)
+        # Each container has had an input when all are done: they are ready by then, and there are a hundred.
+        while nap.get_current_stats().num_total_runners < 100:
+            time.sleep(0.1)
+        nap.for_each([1.0] * 100)
         out["containers"] = timed(lambda: nap.for_each([0.01] * naps))
+        nap.update_autoscaler(min_containers=0)
         nap_async.for_each([0.1] * 100)
         out["concurrent"] = timed(lambda: nap_async.for_each([0.01] * naps))
     print(json.dumps(out))

@@ -13,6 +13,7 @@ import clunk
 
 app = clunk.App("bench-spawn")
 TENTHS = 10
+ROUNDS = 5
 # How often progress is looked at: often enough for a tenth of the quick form. Seconds.
 LOOK_S = 0.02
 
@@ -116,9 +117,15 @@ def main(count: int, accepts: int, pid: int, folder: str):
         time.sleep(LOOK_S)
     out = {"rss_before": resident_mb(pid)}
     # What follows waits: both containers are taken.
-    for clients in (1, 64):
-        out[f"accept_{clients}"] = Clients(clients, noop.object_id).run(accepts)
-        out[f"sync_{clients}"] = sync_rate(folder, accepts // 4)
+    rates = {"sync": [], 1: [], 64: []}
+    for _ in range(ROUNDS):
+        # In turn: how fast the disk is depends on what else goes on.
+        rates["sync"].append(sync_rate(folder, accepts // ROUNDS // 4))
+        for clients in (1, 64):
+            rates[clients].append(Clients(clients, noop.object_id).run(accepts // ROUNDS))
+    out["sync"], out["accept_1"], out["accept_64"] = (sorted(found)[ROUNDS // 2] for found in rates.values())
+    # With those, as many wait as were asked for; a million are all that may wait.
+    count -= 2 * (accepts // ROUNDS) * ROUNDS + noop.get_current_stats().num_total_runners
     began = time.perf_counter()
     batch = noop.spawn_map(range(count))
     out["enqueue"] = count / (time.perf_counter() - began)
