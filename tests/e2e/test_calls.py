@@ -350,3 +350,35 @@ def test_an_idempotency_key_adds_nothing_twice(home, project):
         assert app.api.spawn(echo, [(1,), (2,)], {"Idempotency-Key": "twice"}) != first
         assert [app.api.result(call).value for call in first] == [1, 2]
         assert len(app.api.all_calls(f"function={echo}")) == 4
+
+
+def test_every_attempt_ends_at_its_timeout(home, project):
+    said = told(home, project, """
+        @app.function(timeout=1, retries=1, max_containers=1)
+        def slow(seconds):
+            time.sleep(seconds)
+            return "slept through its timeout"
+
+        @app.local_entrypoint()
+        def main():
+            said = []
+            for call in (lambda: slow.remote(30), lambda: slow.remote(30), lambda: slow.spawn(30).get()):
+                try:
+                    said.append(call())
+                except clunk.exception.FunctionTimeoutError as error:
+                    said.append(type(error).__name__)
+            print(json.dumps(said))
+    """)
+    assert said == ["FunctionTimeoutError"] * 3
+
+
+def test_a_running_spawned_call_does_not_hold_up_the_end_of_its_app(home, project):
+    with Running(home, project, SLOT + """
+@app.function(max_containers=1)
+def sleeper(seconds):
+    time.sleep(seconds)
+""") as app:
+        (call,) = app.api.spawn(app.functions["sleeper"], [(60,)])
+        app.wait_state(call, "running")
+    record = Api(home).record(call)
+    assert (record["state"], record["error"]) == ("canceled", "app-stopped: the app was stopped")

@@ -39,6 +39,7 @@ error_codes! {
     ContainersNotPermitted = "containers-not-permitted";
     CorruptState = "corrupt-state";
     DiskFull = "disk-full";
+    FunctionRaised = "function-raised";
     FunctionTimeout = "function-timeout";
     Internal = "internal";
     NotFound = "not-found";

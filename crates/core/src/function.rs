@@ -182,6 +182,8 @@ impl Default for Policy {
 pub enum SpecError {
     #[error("function `{function}`: {field} must be {want}, not {got}")]
     Range { function: String, field: &'static str, want: String, got: String },
+    #[error("function `{function}`: {variable:?} cannot be an environment variable with that value")]
+    Variable { function: String, variable: String },
     #[error("function `{function}`: `{field}` is empty")]
     Empty { function: String, field: &'static str },
     #[error("function `{function}` asks for a GPU ({gpu}); this machine has none that Clunk manages")]
@@ -196,6 +198,11 @@ impl FunctionSpec {
     /// Checks what the types cannot.
     pub fn check(&self) -> Result<(), SpecError> {
         let name = || self.name.clone();
+        for (variable, value) in &self.env {
+            if variable.is_empty() || variable.contains(['=', '\0']) || value.contains('\0') {
+                return Err(SpecError::Variable { function: name(), variable: variable.clone() });
+            }
+        }
         for (field, text) in
             [("name", &self.name), ("module", &self.entry.module), ("qualname", &self.entry.qualname)]
         {
@@ -214,7 +221,8 @@ impl FunctionSpec {
         range("startup_timeout", self.policy.startup_timeout_s.unwrap_or(1), 1, MAX_TIMEOUT_S)?;
         range("scaledown_window", self.policy.scaledown_window_s, 1, 3600)?;
         range("max_containers", self.policy.max_containers.unwrap_or(1).into(), 1, MAX_CONTAINERS)?;
-        range("min_containers", self.policy.min_containers.into(), 0, MAX_CONTAINERS)?;
+        let most = self.policy.max_containers.map_or(MAX_CONTAINERS, u64::from);
+        range("min_containers", self.policy.min_containers.into(), 0, most)?;
         range("buffer_containers", self.policy.buffer_containers.into(), 0, MAX_CONTAINERS)?;
         self.check_inputs(&range)?;
         let retries = &self.policy.retries;

@@ -47,6 +47,7 @@ pub fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
         ErrorCode::BuildFailed
         | ErrorCode::ContainerCrashed
+        | ErrorCode::FunctionRaised
         | ErrorCode::ContainersNotPermitted
         | ErrorCode::CorruptState
         | ErrorCode::Internal
@@ -68,12 +69,16 @@ impl IntoResponse for Failure {
 }
 
 pub fn store_error(error: &StoreError) -> ErrorBody {
-    tracing::error!(error = ?error, "store");
+    // Some failures are the caller's.
+    if !matches!(error, StoreError::UnknownBatch(_) | StoreError::Mismatch(_) | StoreError::Shared(_)) {
+        tracing::error!(error = ?error, "store");
+    }
     if error.is_disk_full() {
         return disk_full();
     }
     match error {
         StoreError::Shared(error) => store_error(error),
+        StoreError::UnknownBatch(_) => ErrorBody::new(ErrorCode::NotFound, error.to_string()),
         StoreError::Corrupt { .. } | StoreError::Newer { .. } => {
             ErrorBody::new(ErrorCode::CorruptState, error.to_string())
         }

@@ -190,10 +190,16 @@ class Obj:
         """The object in this process, set up."""
         made = self._local_object()
         if not self._entered:
-            self.__dict__["_entered"] = True
             from ._parameters import set_up
 
-            set_up(made)
+            # Set before: an enter hook may call methods.
+            self.__dict__["_entered"] = True
+            try:
+                set_up(made)
+            except BaseException:
+                # The next call begins anew, as a container does.
+                self.__dict__.update(_entered=False, _made=None)
+                raise
         return made
 
     def update_autoscaler(self, **options):

@@ -6,11 +6,11 @@ use clunk_core::Digest;
 
 use super::StepJob;
 use crate::ImageError;
-use crate::progress::Progress;
 use crate::container::Ended;
 use crate::debian;
 use crate::image::Chain;
 use crate::images::Inner;
+use crate::progress::Progress;
 
 /// Package lists and packages are kept in mounts, so that nothing of them stays in the layer.
 const SCRIPT: &str = r#"set -e

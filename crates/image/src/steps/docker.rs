@@ -8,11 +8,11 @@ use clunk_core::tree::{Tree, TreeFile};
 use super::{files, run};
 use crate::ImageError;
 use crate::beneath::Meta;
-use crate::progress::Progress;
 use crate::dockerfile::{Copy, Form, Instruction, Kind, expand};
 use crate::image::Chain;
 use crate::images::Inner;
 use crate::plan::Change;
+use crate::progress::Progress;
 use crate::stack::Stack;
 use crate::trees::{self, Placed};
 

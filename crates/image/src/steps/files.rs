@@ -6,9 +6,9 @@ use clunk_core::Digest;
 
 use crate::ImageError;
 use crate::beneath::Meta;
-use crate::progress::Progress;
 use crate::image::{Chain, LayerRef};
 use crate::images::Inner;
+use crate::progress::Progress;
 use crate::stack::Stack;
 use crate::trees::{self, Content, Placed};
 

@@ -13,7 +13,6 @@ use clunk_core::Digest;
 use clunk_runtime::{BindMount, Network};
 
 use crate::ImageError;
-use crate::progress::Progress;
 use crate::container::{self, Ended, Job};
 use crate::context::Context;
 use crate::fetch::blocking;
@@ -21,6 +20,7 @@ use crate::flight::Log;
 use crate::image::{Chain, LayerRef};
 use crate::images::Inner;
 use crate::layer::Scratch;
+use crate::progress::Progress;
 
 /// A step that takes longer hangs; the largest compilations known take two hours.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(4 * 3600);

@@ -7,10 +7,10 @@ use clunk_core::recipe::PipInstall;
 
 use super::StepJob;
 use crate::ImageError;
-use crate::progress::Progress;
 use crate::container::Ended;
 use crate::image::Chain;
 use crate::images::Inner;
+use crate::progress::Progress;
 use crate::{python, uv};
 
 const UV: &str = "/.clunk-build/uv";

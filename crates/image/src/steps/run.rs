@@ -8,9 +8,9 @@ use clunk_core::recipe::RunFunction;
 
 use super::StepJob;
 use crate::ImageError;
-use crate::progress::Progress;
 use crate::image::{Chain, LayerRef};
 use crate::images::Inner;
+use crate::progress::Progress;
 use crate::python;
 
 /// The kernel takes no variable longer than 128 KiB.

@@ -6,11 +6,15 @@ use std::time::{Duration, Instant};
 use clunk_agent::replica::now_ms;
 use clunk_agent::{CallEnd, Dispatch};
 use clunk_core::call::{Blame, Event};
+use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{CallId, ReplicaId};
 
 use super::durable;
 use super::live::{End, Live};
 use super::pool::{Phase, Pool, Running, Slot, State};
+
+/// Bytes of a result.
+const MAX_RESULT: u64 = 4 << 30;
 
 impl Pool {
     /// Gives waiting calls to free replicas.
@@ -70,6 +74,7 @@ impl Pool {
                 live.state = next;
             }
             live.started_ms = Some(now_ms());
+            live.last = None;
             live.at = Some((replica, number));
             let attempt = live.state.attempts();
             slot.running.insert(number, Running { call: *id, attempt, since: now, group });
@@ -92,6 +97,10 @@ impl Pool {
             }
         }
         slot.groups.insert(group, dispatches.len() as u32);
+        let deadline = now + Duration::from_secs(self.spec.policy.timeout_s);
+        if state.planned.is_none_or(|planned| planned > deadline) {
+            self.wake.notify_one();
+        }
         (slot.stamp, slot.used) = (stamp, now);
         let target = slot.replica.clone();
         if !target.send(&dispatches, self.spec.policy.batching.is_some()) {
@@ -131,6 +140,9 @@ impl Pool {
             live.cpu_us += cpu_us;
         }
         let (event, end) = match end {
+            CallEnd::Returned(payload) if payload.len() > MAX_RESULT => {
+                (Event::Raise { attempt }, End::Failed(too_large(payload.len())))
+            }
             CallEnd::Returned(payload) => (Event::Return { attempt }, End::Value(payload)),
             CallEnd::Raised(raised) => (Event::Raise { attempt }, End::Raised(raised)),
         };
@@ -159,6 +171,12 @@ impl Pool {
         slot.used = Instant::now();
         Some(running)
     }
+}
+
+fn too_large(len: u64) -> ErrorBody {
+    let text = format!("the result has {len} bytes; at most {} GiB are passed on", MAX_RESULT >> 30);
+    ErrorBody::new(ErrorCode::PayloadTooLarge, text)
+        .hint("return it in parts, with a generator or several calls")
 }
 
 /// Control text of a CALL frame.

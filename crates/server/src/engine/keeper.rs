@@ -58,8 +58,9 @@ impl Pool {
         let now = Instant::now();
         let retry = self.retry_due(state, now);
         let expiry = self.expire_due(state, now);
-        let deadline = self.time_out_due(state, now);
         self.dispatch(state);
+        // Behind the dispatch: what has just begun has a deadline as well.
+        let deadline = self.time_out_due(state, now);
         let batch = self.batch_due(state);
         let scaling = self.scale(state);
         [retry, expiry, deadline, batch, scaling].into_iter().flatten().min()

@@ -37,6 +37,18 @@ impl Pool {
         }
     }
 
+    /// Refuses what makes no sense together with what stays.
+    pub fn check_scaling(&self, asked: Scaling) -> Result<(), ErrorBody> {
+        let mut spec = self.spec.clone();
+        let (policy, now) = (&mut spec.policy, self.scaling());
+        policy.min_containers = asked.min_containers.or(now.min_containers).unwrap_or(0);
+        policy.max_containers = asked.max_containers.or(now.max_containers);
+        policy.buffer_containers = asked.buffer_containers.or(now.buffer_containers).unwrap_or(0);
+        policy.scaledown_window_s =
+            asked.scaledown_window_s.or(now.scaledown_window_s).unwrap_or(policy.scaledown_window_s);
+        spec.check().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
+    }
+
     /// Changes what is given; the rest stays.
     pub fn set_scaling(&self, asked: Scaling) {
         let mut state = self.lock();
@@ -290,13 +302,7 @@ impl Pool {
         if keep {
             state.calls.retain(|_, live| !live.is_durable());
         }
-        let calls: Vec<_> = match haste {
-            Haste::AtOnce => state.calls.keys().copied().collect(),
-            // What runs may end.
-            Haste::Orderly => {
-                state.calls.iter().filter(|(_, live)| live.at.is_none()).map(|(id, _)| *id).collect()
-            }
-        };
+        let calls: Vec<_> = state.calls.keys().copied().collect();
         for id in calls {
             self.conclude(&mut state, id, Event::Cancel, Some(End::Failed(app_stopped())));
         }

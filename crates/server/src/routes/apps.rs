@@ -23,8 +23,8 @@ use crate::server::Server;
 
 /// A quiet stream says something this often, so that both ends notice when the other is gone.
 const PING: Duration = Duration::from_secs(15);
-/// Bytes of a workspace's name.
-const MAX_WORKSPACE: usize = 100;
+/// Bytes of the name of an app or a workspace.
+const MAX_NAME: usize = 255;
 /// Apps in a list.
 const MAX_LISTED: u32 = 200;
 
@@ -35,9 +35,15 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Jso
         return Err(ErrorBody::new(ErrorCode::BadRequest, text).hint("leave `ephemeral` out").into());
     }
     let workspace = request.workspace;
-    if workspace.is_empty() || workspace.len() > MAX_WORKSPACE {
-        let text = format!("the name of a workspace has from 1 to {MAX_WORKSPACE} bytes");
-        return Err(ErrorBody::new(ErrorCode::BadRequest, text).into());
+    for (what, name) in [("a workspace", &workspace), ("an app", &request.name)] {
+        if name.len() > MAX_NAME
+            || name.chars().any(char::is_control)
+            || (name.is_empty() && what != "an app")
+        {
+            let text =
+                format!("{name:?} cannot be the name of {what}: at most {MAX_NAME} bytes, none of control");
+            return Err(ErrorBody::new(ErrorCode::BadRequest, text).into());
+        }
     }
     let (name, functions) = (request.name, request.functions);
     let plan = AppPlan { name, workspace, detached: request.detach, functions };

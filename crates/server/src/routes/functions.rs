@@ -45,6 +45,16 @@ fn pool(server: &Server, text: &str) -> Result<Arc<Pool>, Failure> {
     server.engine.function(function).ok_or_else(|| not_found(format_args!("running function {text}")))
 }
 
+/// Arguments as JSON.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct JsonArguments {
+    #[serde(default, rename = "args")]
+    _args: Vec<serde::de::IgnoredAny>,
+    #[serde(default, rename = "kwargs")]
+    _kwargs: std::collections::BTreeMap<String, serde::de::IgnoredAny>,
+}
+
 /// What the headers say of a call.
 struct Head {
     json: bool,
@@ -62,6 +72,18 @@ impl Head {
                 .unwrap_or(0) as i8,
             expires_ms: number(headers, EXPIRES_HEADER, 1, 7 * 86_400_000)?.map(|ms| ms as u64),
         })
+    }
+
+    /// Refuses JSON arguments that no function could take, before they take a container.
+    fn check(&self, arguments: &Payload) -> Result<(), Failure> {
+        let Payload::Memory(bytes) = arguments else { return Ok(()) };
+        if !self.json || bytes.is_empty() {
+            return Ok(());
+        }
+        let read = serde_json::from_slice::<JsonArguments>(bytes);
+        let error = read.err().map(|error| bad(format!("the arguments do not fit: {error}")));
+        error
+            .map_or(Ok(()), |error| Err(error.hint("send {\"args\": [1], \"kwargs\": {\"name\": 2}}").into()))
     }
 
     fn request(&self, payload: Payload) -> Request {
@@ -150,6 +172,7 @@ pub async fn call(
     let pool = pool(&server, &text)?;
     let head = Head::read(&pool, &headers, false)?;
     let arguments = read_arguments(&server.temporary, &headers, body).await?;
+    head.check(&arguments)?;
     let large = matches!(arguments, Payload::File { .. });
     let request = head.request(arguments);
     let id = request.id;
@@ -185,6 +208,7 @@ pub async fn stream(
     let pool = pool(&server, &text)?;
     let head = Head::read(&pool, &headers, false)?;
     let arguments = read_arguments(&server.temporary, &headers, body).await?;
+    head.check(&arguments)?;
     let request = head.request(arguments);
     let id = request.id;
     let (values, taken) = mpsc::channel(MAX_STREAMED);
@@ -330,7 +354,7 @@ pub async fn spawn(
 ) -> Result<Response, Failure> {
     let pool = pool(&server, &target)?;
     let head = Head::read(&pool, &headers, true)?;
-    let key = text(&headers, IDEMPOTENCY_HEADER)?.map(String::from);
+    let key = text(&headers, IDEMPOTENCY_HEADER)?;
     if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY) {
         return Err(bad(format!("{IDEMPOTENCY_HEADER} has from 1 to {MAX_KEY} bytes")).into());
     }
@@ -341,6 +365,8 @@ pub async fn spawn(
     };
     let used = server.engine.payload_use.clone().read_owned().await;
     let inputs = read_spawned(&server, body).await?;
+    // Of another function it is another key.
+    let key = key.map(|key| format!("{} {key}", pool.id));
     let (json, method) = (head.json, head.method);
     let asked =
         Spawn { json, method, priority: head.priority, expires_ms: head.expires_ms, inputs, key, batch };
@@ -400,12 +426,7 @@ pub async fn scaling(
 ) -> Result<Json<FunctionRecord>, Failure> {
     let pool = pool(&server, &text)?;
     let asked: Scaling = read_json(body).await?;
-    let (low, high) = (asked.min_containers.unwrap_or(0), asked.max_containers.unwrap_or(u32::MAX));
-    if high == 0 || low > high {
-        return Err(
-            bad(format!("max_containers ({high}) must be at least 1 and min_containers ({low})")).into()
-        );
-    }
+    pool.check_scaling(asked)?;
     pool.set_scaling(asked);
     Ok(Json(pool.record()))
 }

@@ -139,7 +139,7 @@ fn raised_pickle(raised: Raised) -> Response {
 }
 
 fn raised_json(raised: &Raised) -> Response {
-    let error = ErrorBody::new(ErrorCode::Internal, format!("{}: {}", raised.kind, raised.message));
+    let error = ErrorBody::new(ErrorCode::FunctionRaised, format!("{}: {}", raised.kind, raised.message));
     let exception = json!({"type": raised.kind, "message": raised.message, "traceback": raised.traceback});
     (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(json!({"error": error, "exception": exception})))
         .into_response()

@@ -11,7 +11,7 @@ from .calls import argument_error
 from .client import server_error
 from .frames import CONTENT_TYPE, END, pack_input
 from .http import ConnectionLost
-from .patience import Patience, is_away, retry_after
+from .patience import AWAY_MAX_S, Patience, is_away, retry_after
 from .streaming import FrameStream, decode, frames_async
 
 # One request of a long poll waits so long at most; the server allows 55. Seconds.
@@ -21,11 +21,11 @@ SPAWN_INPUTS_MAX = 10_000
 SPAWN_BYTES_MAX = 8 << 20
 
 
-def persistent(request):
+def persistent(request, seconds=None):
     """A request that may be sent twice, until it is answered; waits for a server that is away or busy.
 
     A generator without any input or output of its own: it yields the pieces to send, to which head and body are the
-    answer, or the seconds to wait. `drive` and `drive_async` serve it.
+    answer, or the seconds to wait. `drive` and `drive_async` serve it. `seconds`: how long an outage may last at most.
     """
     patience = None
     while True:
@@ -41,7 +41,7 @@ def persistent(request):
                 continue
             if not is_away(head.status):
                 return head, body
-        patience = patience or Patience()
+        patience = patience or Patience(seconds)
         delay = patience.delay()
         if delay is None:
             raise failed or server_error(head.status, body)
@@ -157,8 +157,15 @@ class Durable:
         end = None if timeout is None else time.monotonic() + timeout
         while True:
             wait = LONG_POLL_S if end is None else min(max(end - time.monotonic(), 0.0), LONG_POLL_S)
-            head, body = yield from persistent([self._get(f"/api/calls/{call}/result?wait_s={wait:.3f}")])
-            if head.status != 202:
+            request = [self._get(f"/api/calls/{call}/result?wait_s={wait:.3f}")]
+            left = None if end is None else min(max(end - time.monotonic(), 0.0), AWAY_MAX_S)
+            try:
+                head, body = yield from persistent(request, left)
+            except exception.ConnectionError:
+                if end is None or time.monotonic() < end:
+                    raise
+                head = None
+            if head is not None and head.status != 202:
                 return head, self._calls.outcome(head, body)
             if end is not None and time.monotonic() >= end:
                 raise exception.TimeoutError(f"{call} has no result yet", code="timeout")
