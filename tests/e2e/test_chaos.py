@@ -191,7 +191,8 @@ def test_kills_lose_nothing_and_repeat_nothing(chaos_home, home, project):
             kinds[kind] += 1
             met += api.function(ids["work"])["running"]
             if strike(chaos_home, kind, chance, api):
-                chaos_home.ok("up", timeout=START_LIMIT_S)
+                # The folder is free when the last thread of the one that was killed has gone.
+                wait_until("a new server", lambda: chaos_home.run("up").returncode == 0, START_LIMIT_S)
                 api.close()
             if number % 10 == 9:
                 note_ends(api, ids["work"], ends)
