@@ -6,10 +6,12 @@ use std::io::{self, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clunk_core::api::ServerFile;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 /// What every state folder holds in `format`; a later layout raises it.
 const FORMAT: &str = "clunk state 1\n";
@@ -21,6 +23,10 @@ pub struct StateDir {
     /// Locked as long as this lives; the kernel unlocks it when the process dies, however it dies.
     _lock: File,
 }
+
+/// How long a killed server may take to be gone.
+const DYING_LIMIT: Duration = Duration::from_secs(5);
+const DYING_LOOK: Duration = Duration::from_millis(10);
 
 impl StateDir {
     /// Takes the folder, making it when it is new. Fails when another server has it.
@@ -38,11 +44,10 @@ impl StateDir {
             .mode(0o600)
             .open(path.join("lock"))
             .map_err(failed)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(already_running(path)),
-            Err(errno) => return Err(failed(errno.into())),
-        }
+        lock_for_us(&lock, path).map_err(|errno| match errno {
+            Errno::WOULDBLOCK => already_running(path),
+            errno => failed(errno.into()),
+        })?;
         // Who holds it, for `clunk down` while the server starts or stops. Only a word to people: the lock decides.
         let _ = lock.set_len(0).and_then(|()| (&lock).write_all(std::process::id().to_string().as_bytes()));
         check_format(path)?;
@@ -59,6 +64,30 @@ impl StateDir {
     pub fn withdraw(&self) {
         let _ = fs::remove_file(self.path.join("server.json"));
         let _ = fs::remove_file(self.path.join(clunk_core::api::SOCKET_FILE));
+    }
+}
+
+/// Locks the file. A killed server holds its lock until its last thread is gone: that is waited for.
+fn lock_for_us(lock: &File, path: &Path) -> Result<(), Errno> {
+    let patience = Instant::now() + DYING_LIMIT;
+    loop {
+        match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if holder_is_dying(path) && Instant::now() < patience => {
+                std::thread::sleep(DYING_LOOK);
+            }
+            locked => return locked,
+        }
+    }
+}
+
+/// Whether the process that took the lock has been killed: it is gone, or ends.
+fn holder_is_dying(path: &Path) -> bool {
+    let holder = fs::read_to_string(path.join("lock")).ok().and_then(|text| text.trim().parse::<u32>().ok());
+    let Some(pid) = holder else { return false };
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        // The state stands behind the name, which is in parentheses.
+        Ok(stat) => stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['Z', 'X'])),
+        Err(_) => true,
     }
 }
 

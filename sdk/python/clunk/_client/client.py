@@ -104,10 +104,12 @@ class Client:
             try:
                 connection = self._idle.pop()
             except IndexError:
-                return self.open()
+                break
             if not connection.is_stale():
                 return connection
             connection.close()
+        # Outside of the handler: what fails here has nothing to do with an empty pool.
+        return self.open()
 
     def give_back(self, connection, head):
         if head.keeps_open and len(self._idle) < IDLE_MAX:
