@@ -382,3 +382,30 @@ def sleeper(seconds):
         app.wait_state(call, "running")
     record = Api(home).record(call)
     assert (record["state"], record["error"]) == ("canceled", "app-stopped: the app was stopped")
+
+
+def test_stopping_containers_under_a_load_loses_no_call(home, project):
+    with Running(home, project, """
+@app.function(max_containers=4)
+def work(number):
+    return number
+""") as app:
+        work = app.functions["work"]
+        calls = app.api.spawn(work, [(number,) for number in range(10_000)])
+        stopper = Api(home)
+        left, stopped = 10_000, 0
+        while left:
+            for container in stopper.get("/api/containers"):
+                if container["function"] == "work" and container["state"] == "busy":
+                    # It may meet a call on its way to the container.
+                    stopper.request("POST", f"/api/containers/{container['replica']}/stop")
+                    stopped += 1
+                    break
+            before = left
+            wait_until("some calls end", lambda: app.api.function(work)["queued"] in (0, *range(before - 49)), 30)
+            left = app.api.function(work)["queued"]
+        stopper.close()
+        assert stopped > 10
+        wait_until("all have ended", lambda: app.api.function(work)["running"] == 0, 30)
+        for call in calls:
+            assert app.wait_end(call)["state"] == "succeeded"

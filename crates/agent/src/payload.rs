@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+/// Bytes of the arguments of a call, and of a result that is passed on.
+pub const MAX_PAYLOAD: u64 = 4 << 30;
+
 /// Opaque bytes on their way between a client and a runner.
 #[derive(Debug, Clone)]
 pub enum Payload {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clunk_agent::payload::MAX_PAYLOAD;
 use clunk_agent::replica::now_ms;
 use clunk_agent::{CallEnd, Dispatch};
 use clunk_core::call::{Blame, Event};
@@ -12,9 +13,6 @@ use clunk_core::id::{CallId, ReplicaId};
 use super::durable;
 use super::live::{End, Live};
 use super::pool::{Phase, Pool, Running, Slot, State};
-
-/// Bytes of a result.
-const MAX_RESULT: u64 = 4 << 30;
 
 impl Pool {
     /// Gives waiting calls to free replicas.
@@ -61,11 +59,10 @@ impl Pool {
     /// Sends calls to a replica as one group.
     fn send(self: &Arc<Self>, state: &mut State, replica: ReplicaId, calls: Vec<CallId>) {
         let now = Instant::now();
-        state.stamp += 1;
-        let stamp = state.stamp;
         let Some(slot) = state.replicas.get_mut(&replica) else { return };
         let group = slot.next_number;
         let mut dispatches = Vec::with_capacity(calls.len());
+        let mut unreadable = Vec::new();
         for id in &calls {
             let Some(live) = state.calls.get_mut(id) else { continue };
             let number = slot.next_number;
@@ -73,43 +70,47 @@ impl Pool {
             if let Ok((next, _)) = live.state.apply(&self.spec.policy.retries, Event::Dispatch) {
                 live.state = next;
             }
+            let attempt = live.state.attempts();
+            let payload = match durable::payload(&self.engine, &live.request.input) {
+                Ok(payload) => payload,
+                Err(error) => {
+                    unreadable.push((*id, attempt, error));
+                    continue;
+                }
+            };
             live.started_ms = Some(now_ms());
             live.last = None;
             live.at = Some((replica, number));
-            let attempt = live.state.attempts();
             slot.running.insert(number, Running { call: *id, attempt, since: now, group });
             self.engine.changed(self, live);
-            match durable::payload(&self.engine, &live.request.input) {
-                Ok(payload) => dispatches.push(Dispatch {
-                    number,
-                    id: *id,
-                    control: control(live),
-                    payload,
-                    logged: live.logged.clone(),
-                }),
-                Err(error) => {
-                    slot.running.remove(&number);
-                    live.at = None;
-                    let event = Event::Lose { attempt, code: error.code, blame: Blame::Call };
-                    self.conclude(state, *id, event, Some(End::Failed(error)));
-                    return self.refree(state, replica);
-                }
-            }
+            let (control, logged) = (control(live), live.logged.clone());
+            dispatches.push(Dispatch { number, id: *id, control, payload, logged });
         }
+        if !dispatches.is_empty() {
+            self.hand_over(state, replica, group, &dispatches);
+        }
+        for (id, attempt, error) in unreadable {
+            let event = Event::Lose { attempt, code: error.code, blame: Blame::Call };
+            self.conclude(state, id, event, Some(End::Failed(error)));
+        }
+        self.refree(state, replica);
+    }
+
+    /// Gives a group to a replica.
+    fn hand_over(&self, state: &mut State, replica: ReplicaId, group: u64, dispatches: &[Dispatch]) {
+        let now = Instant::now();
+        state.stamp += 1;
+        let Some(slot) = state.replicas.get_mut(&replica) else { return };
         slot.groups.insert(group, dispatches.len() as u32);
         let deadline = now + Duration::from_secs(self.spec.policy.timeout_s);
         if state.planned.is_none_or(|planned| planned > deadline) {
             self.wake.notify_one();
         }
-        (slot.stamp, slot.used) = (stamp, now);
-        let target = slot.replica.clone();
-        if !target.send(&dispatches, self.spec.policy.batching.is_some()) {
-            // It has ended; its owner is about to hear of it, and moves what runs there.
-            tracing::debug!(%replica, "a replica had ended before its call came");
+        (slot.stamp, slot.used) = (state.stamp, now);
+        if !slot.replica.send(dispatches, self.spec.policy.batching.is_some()) {
+            // It ends; what is on its list is moved when its owner hears of that.
             slot.phase = Phase::Ending;
-            return;
         }
-        self.refree(state, replica);
     }
 
     /// Puts a replica where the next call finds it, if it has a place.
@@ -140,7 +141,7 @@ impl Pool {
             live.cpu_us += cpu_us;
         }
         let (event, end) = match end {
-            CallEnd::Returned(payload) if payload.len() > MAX_RESULT => {
+            CallEnd::Returned(payload) if payload.len() > MAX_PAYLOAD => {
                 (Event::Raise { attempt }, End::Failed(too_large(payload.len())))
             }
             CallEnd::Returned(payload) => (Event::Return { attempt }, End::Value(payload)),
@@ -174,7 +175,7 @@ impl Pool {
 }
 
 fn too_large(len: u64) -> ErrorBody {
-    let text = format!("the result has {len} bytes; at most {} GiB are passed on", MAX_RESULT >> 30);
+    let text = format!("the result has {len} bytes; at most {} GiB are passed on", MAX_PAYLOAD >> 30);
     ErrorBody::new(ErrorCode::PayloadTooLarge, text)
         .hint("return it in parts, with a generator or several calls")
 }

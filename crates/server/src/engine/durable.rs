@@ -18,7 +18,7 @@ use clunk_store::{
 
 use super::Engine;
 use super::live::{End, Input, Live, Request, Sink};
-use super::pool::{MAX_PENDING, Pool, app_stopped};
+use super::pool::{Arrival, MAX_PENDING, Pool, app_stopped};
 use super::queue::{Load, Place, WINDOW_BYTES, WINDOW_CALLS};
 
 /// How long a failed load waits before it is tried again.
@@ -217,7 +217,8 @@ fn enter(pool: &Pool, state: &mut super::pool::State, call: QueuedCall) {
     let due = call.due_ms.checked_sub(now_ms()).map(|ms| Instant::now() + Duration::from_millis(ms));
     let attempts = record.attempts;
     let life = CallState::Queued { attempts, failures: call.failures, losses: call.losses };
-    pool.insert(state, request, sink, place, life, due, record.created_ms);
+    let created_ms = record.created_ms;
+    pool.insert(state, Arrival { request, sink, place, call: life, due, created_ms });
 }
 
 /// Loads the next part of a tail.

@@ -15,7 +15,7 @@ use super::durable;
 use super::live::End;
 use super::pool::{Pool, State};
 
-/// Least time between two looks: answers come faster than any decision matters.
+/// How long a signal waits for others: answers come faster than any decision matters.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Runs until the pool is closed and empty.
@@ -42,10 +42,9 @@ pub async fn keep(pool: Arc<Pool>) {
             }
         };
         tokio::select! {
-            () = pool.wake.notified() => {}
+            () = pool.wake.notified() => tokio::time::sleep(PAUSE).await,
             () = timer => {}
         }
-        tokio::time::sleep(PAUSE).await;
         if pool.engine.store.behind() {
             pool.engine.store.caught_up().await;
         }

@@ -16,6 +16,8 @@ pub const DONE: u8 = 2;
 pub const EXCEPTION: u8 = 3;
 pub const FAILURE: u8 = 4;
 const HEADER_LEN: usize = 24;
+/// Content that is copied behind its header; larger content is a piece of its own.
+pub const JOINED_MAX: usize = 16 << 10;
 /// Answers that a client has not taken; while there are more, no more of its inputs are read.
 const MAX_BYTES: u64 = 32 << 20;
 
@@ -99,7 +101,7 @@ impl Outbox {
         parts.tail.put_slice(&header(kind, index, payload.len()));
         match payload {
             // Copying a small answer costs less than a write of its own.
-            Payload::Memory(bytes) if bytes.len() <= 16 << 10 => parts.tail.put_slice(&bytes),
+            Payload::Memory(bytes) if bytes.len() <= JOINED_MAX => parts.tail.put_slice(&bytes),
             payload => {
                 let tail = parts.tail.split().freeze();
                 parts.whole.push_back(Part::Bytes(tail));

@@ -22,6 +22,7 @@ use clunk_core::call::CallState;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, CallId, FunctionId, ReplicaId};
+use clunk_core::measure::{Average, Rate};
 use clunk_core::placement::{Ask, Placed};
 use clunk_runtime::Usage;
 use tokio::sync::{Notify, watch};
@@ -39,8 +40,6 @@ pub const MAX_WAITING: usize = 2000;
 pub const MAX_HELD_BYTES: u64 = 512 << 20;
 /// Durable calls that may wait for one function.
 pub const MAX_PENDING: u64 = 1_000_000;
-/// How much a new measurement moves an average.
-const AVERAGE_WEIGHT: f64 = 0.1;
 
 pub struct Pool {
     pub id: FunctionId,
@@ -81,14 +80,27 @@ pub(super) struct State {
     pub scaling: Scaling,
     pub starts: Starts,
     /// How long an input holds its place. Milliseconds.
-    pub service_ms: Option<f64>,
-    pub cold_start_ms: Option<f64>,
+    pub service_ms: Average,
+    pub cold_start_ms: Average,
+    /// Calls that came.
+    pub arrivals: Rate,
     /// A load of the tail is under way.
     pub loading: bool,
     /// It wants replicas for which there is no room.
     pub starved: bool,
     /// When the keeper looks again by itself.
     pub planned: Option<Instant>,
+}
+
+/// A call on its way into memory.
+pub(super) struct Arrival {
+    pub request: Request,
+    pub sink: Sink,
+    pub place: Place,
+    pub call: CallState,
+    /// Not before.
+    pub due: Option<Instant>,
+    pub created_ms: u64,
 }
 
 /// How starting replicas has gone.
@@ -185,7 +197,8 @@ impl Pool {
             return Err(ErrorBody::new(ErrorCode::QueueFull, text).hint("try again in a second"));
         }
         let place = Place::attached(request.priority, self.engine.newest_seq(), self.engine.tie());
-        self.insert(&mut state, request, sink, place, CallState::NEW, None, now_ms());
+        let (call, created_ms) = (CallState::NEW, now_ms());
+        self.insert(&mut state, Arrival { request, sink, place, call, due: None, created_ms });
         self.advance(&mut state);
         Ok(())
     }
@@ -207,18 +220,10 @@ impl Pool {
     }
 
     /// Puts a call into memory.
-    #[allow(clippy::too_many_arguments)]
-    pub(super) fn insert(
-        &self,
-        state: &mut State,
-        request: Request,
-        sink: Sink,
-        place: Place,
-        call: CallState,
-        due: Option<Instant>,
-        created_ms: u64,
-    ) {
+    pub(super) fn insert(&self, state: &mut State, arrival: Arrival) {
+        let Arrival { request, sink, place, call, due, created_ms } = arrival;
         let now = Instant::now();
+        state.arrivals.arrived(now_ms() as f64);
         let expires_ms = request.expires_ms.or(self.spec.policy.queue_timeout_s.map(|s| s * 1000));
         let expires_at = expires_ms.map(|ms| {
             // Counted from when it was accepted, also across a restart.
@@ -350,12 +355,8 @@ impl State {
 
     /// An input held its place for so long.
     pub fn observe(&mut self, held: Duration) {
-        average(&mut self.service_ms, held.as_secs_f64() * 1000.0);
+        self.service_ms.add(held.as_secs_f64() * 1000.0);
     }
-}
-
-pub(super) fn average(value: &mut Option<f64>, new: f64) {
-    *value = Some(value.map_or(new, |old| old + (new - old) * AVERAGE_WEIGHT));
 }
 
 pub(super) fn app_stopped() -> ErrorBody {

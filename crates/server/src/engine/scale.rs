@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clunk_agent::replica::now_ms;
 use clunk_agent::{CallEnd, DialPlace, Ended, Replica, ReplicaOwner, ReplicaSpec};
 use clunk_core::api::Scaling;
 use clunk_core::autoscaler::{self, Bounds, Decision, Demand};
@@ -15,7 +16,7 @@ use clunk_core::placement::NoRoom;
 
 use super::app::Haste;
 use super::live::End;
-use super::pool::{Phase, Pool, Slot, State, app_stopped, average};
+use super::pool::{Phase, Pool, Slot, State, app_stopped};
 
 /// Containers that one function starts at the same time, for each core: more would only wait for each other, and short
 /// calls are done by the first ones before the last ones are up.
@@ -103,10 +104,10 @@ impl Pool {
             starting,
             slots,
             target,
-            service_ms: state.service_ms,
+            service_ms: state.service_ms.get(),
             oldest_running_ms,
-            cold_start_ms: state.cold_start_ms,
-            arrivals_per_s: 0.0,
+            cold_start_ms: state.cold_start_ms.get(),
+            arrivals_per_s: state.arrivals.per_s(now_ms() as f64),
             idle_ms,
         }
     }
@@ -330,7 +331,7 @@ impl Pool {
 
     fn ready(self: &Arc<Self>, replica: ReplicaId, cold_start: Duration) {
         let mut state = self.lock();
-        average(&mut state.cold_start_ms, cold_start.as_secs_f64() * 1000.0);
+        state.cold_start_ms.add(cold_start.as_secs_f64() * 1000.0);
         state.starts = Default::default();
         let Some(slot) = state.replicas.get_mut(&replica) else { return };
         if slot.phase == Phase::Starting {
@@ -367,16 +368,22 @@ impl Pool {
         }
     }
 
-    fn ended(self: &Arc<Self>, replica: ReplicaId, ended: Ended, lost: &[u64]) {
+    fn ended(self: &Arc<Self>, replica: ReplicaId, ended: Ended) {
         let mut guard = self.lock();
         let state = &mut *guard;
-        if let Some(slot) = state.replicas.get(&replica) {
-            state.free.remove(&slot.key());
-        }
+        // By our own list, not the agent's: a call that it refused, because the replica was ending, is on ours only.
+        let lost: Vec<u64> = match state.replicas.get_mut(&replica) {
+            Some(slot) => {
+                state.free.remove(&slot.key());
+                slot.phase = Phase::Ending;
+                slot.running.keys().copied().collect()
+            }
+            None => Vec::new(),
+        };
         let stopped = || ErrorBody::new(ErrorCode::ContainerCrashed, "the container was stopped");
         match &ended {
-            Ended::Stopped => self.lose(state, replica, lost, &stopped(), Blame::Machine),
-            Ended::Crashed { error, blame } => self.lose(state, replica, lost, error, *blame),
+            Ended::Stopped => self.lose(state, replica, &lost, &stopped(), Blame::Machine),
+            Ended::Crashed { error, blame } => self.lose(state, replica, &lost, error, *blame),
             Ended::Raised(raised) => {
                 self.failed_start(state);
                 self.refuse_waiting(state, &End::Raised(raised.clone()));
@@ -433,7 +440,7 @@ impl ReplicaOwner for Owner {
         self.0.engine.knock(self.0.app, socket, place);
     }
 
-    fn ended(&self, replica: ReplicaId, ended: Ended, lost: Vec<u64>) {
-        self.0.ended(replica, ended, &lost);
+    fn ended(&self, replica: ReplicaId, ended: Ended, _lost: Vec<u64>) {
+        self.0.ended(replica, ended);
     }
 }

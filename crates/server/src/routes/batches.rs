@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{Uri, header};
+use axum::http::Uri;
 use axum::response::Response;
 use clunk_agent::Payload;
 use clunk_agent::replica::now_ms;
-use clunk_core::api::{BatchRecord, CancelCall, FRAMES_TYPE};
+use clunk_core::api::{BatchRecord, CancelCall};
 use clunk_core::error::ErrorBody;
 use clunk_core::id::BatchId;
 use clunk_store::CancelScope;
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::calls::finished;
-use super::{id, json_or_default, payloads, query};
+use super::{frames, id, json_or_default, query};
 use crate::answer::{Failure, not_found};
 use crate::engine::live::{End, Sink};
 use crate::engine::outbox;
@@ -91,21 +91,14 @@ pub async fn results(
     let inputs = record(&server, batch).await?.inputs;
     let to = span.to.unwrap_or(inputs).min(inputs);
     let reading = Reading { server, batch, next: span.from, to, page: Default::default(), over: false };
-    let frames = stream::unfold(reading, |mut reading| async move {
+    let answers = stream::unfold(reading, |mut reading| async move {
         if reading.over {
             return None;
         }
         let (kind, index, payload) = reading.next().await;
-        let header = Bytes::copy_from_slice(&outbox::header(kind, index, payload.len()));
-        let first = stream::once(async move { Ok::<_, std::io::Error>(header) });
-        let content = match payload {
-            Payload::Memory(bytes) => stream::once(async move { Ok(bytes) }).boxed(),
-            Payload::File { file, len } => payloads::file_chunks(file, len).boxed(),
-        };
-        Some((first.chain(content), reading))
+        Some((frames::frame(kind, index, payload), reading))
     });
-    let response = Response::builder().header(header::CONTENT_TYPE, FRAMES_TYPE);
-    Ok(response.body(Body::from_stream(frames.flatten())).expect("valid headers"))
+    Ok(frames::answer(answers.flatten()))
 }
 
 impl Reading {

@@ -1,15 +1,22 @@
-//! Frames of arguments, read as they come: 8 bytes index, 8 bytes length, content.
+//! Frames of arguments, read as they come, and of results, sent as they come; `docs/api.md` has both.
 
+use std::io;
 use std::path::PathBuf;
 
 use axum::body::{Body, BodyDataStream};
+use axum::http::header;
+use axum::response::Response;
 use bytes::{Buf, Bytes, BytesMut};
 use clunk_agent::Payload;
+use clunk_agent::payload::MAX_PAYLOAD;
+use clunk_core::api::FRAMES_TYPE;
 use clunk_core::error::{ErrorBody, ErrorCode};
-use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt, stream};
 
-use super::payloads::{MAX_PAYLOAD, Spool, cut_short, too_large};
+use super::payloads::{Spool, cut_short, file_chunks, too_large};
 use crate::engine::durable::fits_in_memory;
+use crate::engine::outbox::{self, JOINED_MAX};
 
 const HEADER_LEN: usize = 16;
 
@@ -88,6 +95,39 @@ impl Frames {
             spool.add(piece).await;
         }
         spool.finish().await.map_err(|failure| failure.0)
+    }
+}
+
+/// An answer of frames, or of pieces of them.
+pub fn answer(pieces: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Response {
+    Response::builder()
+        .header(header::CONTENT_TYPE, FRAMES_TYPE)
+        .header(header::CACHE_CONTROL, "no-store")
+        .body(Body::from_stream(pieces))
+        .expect("valid headers")
+}
+
+/// A frame as pieces of a body.
+pub fn frame(kind: u8, index: u64, payload: Payload) -> BoxStream<'static, io::Result<Bytes>> {
+    let header = outbox::header(kind, index, payload.len());
+    match payload {
+        // Copying a little costs less than a write of its own.
+        Payload::Memory(bytes) if bytes.len() <= JOINED_MAX => {
+            let joined = [&header[..], &bytes].concat();
+            stream::once(async move { Ok(joined.into()) }).boxed()
+        }
+        payload => {
+            let header = Bytes::copy_from_slice(&header);
+            stream::once(async move { Ok(header) }).chain(content(payload)).boxed()
+        }
+    }
+}
+
+/// A payload as pieces of a body.
+pub fn content(payload: Payload) -> BoxStream<'static, io::Result<Bytes>> {
+    match payload {
+        Payload::Memory(bytes) => stream::once(async move { Ok(bytes) }).boxed(),
+        Payload::File { file, len } => file_chunks(file, len).boxed(),
     }
 }
 

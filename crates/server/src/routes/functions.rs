@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clunk_agent::Payload;
 use clunk_core::api::{
-    BATCH_HEADER, CreateVariant, EXPIRES_HEADER, FRAMES_TYPE, FunctionRecord, IDEMPOTENCY_HEADER, JSON_TYPE,
+    BATCH_HEADER, CreateVariant, EXPIRES_HEADER, FunctionRecord, IDEMPOTENCY_HEADER, JSON_TYPE,
     METHOD_HEADER, PICKLE_TYPE, PRIORITY_HEADER, Scaling,
 };
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{CallId, FunctionId};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 
-use super::frames::Frames;
+use super::frames::{self, Frames};
 use super::payloads::{self, read_arguments};
 use super::{id, json as read_json};
 use crate::answer::{Failure, not_found};
@@ -191,14 +191,6 @@ fn forgotten() -> End {
     End::Failed(ErrorBody::new(ErrorCode::Internal, "the server forgot the call; this is a bug"))
 }
 
-fn framed(body: Body) -> Response {
-    Response::builder()
-        .header(header::CONTENT_TYPE, FRAMES_TYPE)
-        .header(header::CACHE_CONTROL, "no-store")
-        .body(body)
-        .expect("valid headers")
-}
-
 pub async fn stream(
     State(server): State<Arc<Server>>,
     Path(text): Path<String>,
@@ -214,7 +206,7 @@ pub async fn stream(
     let (values, taken) = mpsc::channel(MAX_STREAMED);
     pool.admit(request, Sink::Stream(values))?;
     let waiting = Waiting { pool, id, over: false };
-    let frames = stream::unfold((waiting, taken, 0u64), move |(mut waiting, mut taken, index)| async move {
+    let answers = stream::unfold((waiting, taken, 0u64), move |(mut waiting, mut taken, index)| async move {
         if waiting.over {
             return None;
         }
@@ -231,36 +223,9 @@ pub async fn stream(
         if !waiting.over && next % u64::from(CREDIT_STEP) == 0 {
             waiting.pool.credit(waiting.id, CREDIT_STEP);
         }
-        let header = Bytes::copy_from_slice(&outbox::header(kind, index, payload.len()));
-        Some((frame(header, payload), (waiting, taken, next)))
+        Some((frames::frame(kind, index, payload), (waiting, taken, next)))
     });
-    Ok(framed(Body::from_stream(futures_util::StreamExt::flatten(frames))))
-}
-
-/// A frame as the pieces of a body.
-fn frame(
-    header: Bytes,
-    payload: Payload,
-) -> futures_util::stream::BoxStream<'static, std::io::Result<Bytes>> {
-    use futures_util::StreamExt;
-    match payload {
-        Payload::Memory(bytes) if bytes.len() < 16 << 10 => {
-            let joined = [header.as_ref(), bytes.as_ref()].concat();
-            stream::once(async move { Ok(joined.into()) }).boxed()
-        }
-        payload => {
-            let first = stream::once(async move { Ok(header) });
-            first.chain(part(payload)).boxed()
-        }
-    }
-}
-
-fn part(payload: Payload) -> futures_util::stream::BoxStream<'static, std::io::Result<Bytes>> {
-    use futures_util::StreamExt;
-    match payload {
-        Payload::Memory(bytes) => stream::once(async move { Ok(bytes) }).boxed(),
-        Payload::File { file, len } => payloads::file_chunks(file, len).boxed(),
-    }
+    Ok(frames::answer(answers.flatten()))
 }
 
 /// Closes the outbox, and cancels what it still waits for, when the client goes away.
@@ -286,30 +251,29 @@ pub async fn map(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    use futures_util::StreamExt;
     let pool = pool(&server, &text)?;
     let head = Head::read(&pool, &headers, true)?;
     let outbox = Arc::new(Outbox::default());
-    let frames = Frames::new(body, server.temporary.clone());
-    let reading = tokio::spawn(read_inputs(pool.clone(), head, frames, outbox.clone()));
+    let inputs = Frames::new(body, server.temporary.clone());
+    let reading = tokio::spawn(read_inputs(pool.clone(), head, inputs, outbox.clone()));
     let mapping = Mapping { pool, outbox, reading };
     let parts = stream::unfold(mapping, |mapping| async move {
         // Answers that come at the same time go out together.
         tokio::task::yield_now().await;
         let next = mapping.outbox.next().await?;
         let pieces = match next {
-            Part::Bytes(bytes) => part(Payload::Memory(bytes)),
-            Part::Payload(payload) => part(payload),
+            Part::Bytes(bytes) => frames::content(Payload::Memory(bytes)),
+            Part::Payload(payload) => frames::content(payload),
         };
         Some((pieces, mapping))
     });
-    Ok(framed(Body::from_stream(parts.flatten())))
+    Ok(frames::answer(parts.flatten()))
 }
 
-async fn read_inputs(pool: Arc<Pool>, head: Head, mut frames: Frames, outbox: Arc<Outbox>) {
+async fn read_inputs(pool: Arc<Pool>, head: Head, mut inputs: Frames, outbox: Arc<Outbox>) {
     loop {
-        let (index, payload) = match frames.next().await {
-            Ok(Some(frame)) => frame,
+        let (index, payload) = match inputs.next().await {
+            Ok(Some(input)) => input,
             Ok(None) => break,
             Err(error) => {
                 outbox.refuse(u64::MAX, End::Failed(error));
@@ -317,19 +281,15 @@ async fn read_inputs(pool: Arc<Pool>, head: Head, mut frames: Frames, outbox: Ar
             }
         };
         outbox.expect();
-        let mut request = head.request(payload);
         // A full queue makes the client wait, it refuses nothing.
-        while let Err(error) = {
-            let again =
-                Request { input: clone_input(&request.input), method: request.method.clone(), ..request };
-            pool.admit(again, Sink::Map { outbox: outbox.clone(), index })
-        } {
+        while let Err(error) =
+            pool.admit(head.request(payload.clone()), Sink::Map { outbox: outbox.clone(), index })
+        {
             if error.code != ErrorCode::QueueFull {
                 outbox.answer(index, End::Failed(error));
                 break;
             }
             pool.has_room().await;
-            request.id = CallId::fresh();
         }
         outbox.has_room().await;
         if outbox.is_closed() {
@@ -337,13 +297,6 @@ async fn read_inputs(pool: Arc<Pool>, head: Head, mut frames: Frames, outbox: Ar
         }
     }
     outbox.complete();
-}
-
-fn clone_input(input: &Input) -> Input {
-    match input {
-        Input::Given(payload) => Input::Given(payload.clone()),
-        Input::Stored(stored) => Input::Stored(stored.clone()),
-    }
 }
 
 pub async fn spawn(

@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use clunk_agent::frame::INLINE_MAX;
+use clunk_agent::payload::MAX_PAYLOAD;
 use clunk_agent::{Payload, Raised};
 use clunk_core::api::{CALL_HEADER, JSON_TYPE, LOGS_HEADER, OUTCOME_HEADER, PICKLE_TYPE};
 use clunk_core::error::{ErrorBody, ErrorCode};
@@ -20,8 +21,6 @@ use tokio::sync::mpsc;
 use crate::answer::{Failure, io_error};
 use crate::engine::live::{End, Finished};
 
-/// Bytes of arguments, and of a result that is passed on.
-pub const MAX_PAYLOAD: u64 = 4 << 30;
 /// Bytes read from a result's file at a time.
 const READ_CHUNK: usize = 512 << 10;
 /// Chunks that are read before the network takes them.
