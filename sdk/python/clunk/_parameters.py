@@ -2,7 +2,7 @@
 
 import warnings
 
-from .cls import MISSING, Parameter, generates, marked, methods
+from .cls import MISSING, Parameter, enter_hooks, generates, has_init, marked, methods
 from .exception import DeprecationError, InvalidError
 
 # Kinds of parameters, as annotations name them.
@@ -37,10 +37,6 @@ def annotations(one_class):
         # They are made when they are asked for, from Python 3.14 on.
         found = one_class.__annotations__
     return found or {}
-
-
-def has_init(user_class):
-    return user_class.__init__ is not object.__init__
 
 
 def check_class(user_class, options):
@@ -173,20 +169,9 @@ def encode(owner, values):
 # Objects in this process
 
 
-def make(user_class, values):
-    """An object with these parameters, as a container makes it."""
-    if has_init(user_class):
-        return user_class(**values)
-    made = user_class.__new__(user_class)
-    for name, value in values.items():
-        setattr(made, name, value)
-    return made
-
-
 def set_up(made):
-    """Runs the enter hooks, those before a snapshot first."""
-    hooks = marked(type(made), "_clunk_enter")
-    _run_hooks(made, sorted(hooks, key=lambda name: not hooks[name]["snap"]))
+    """Runs the enter hooks."""
+    _run_hooks(made, enter_hooks(type(made)))
 
 
 def tear_down(made):

@@ -44,7 +44,11 @@ class RemoteSession:
         self._identified.add(function)
 
     def _find(self, function):
-        raise NotImplementedError
+        """Gives a function of the app its id. Without an app there is none to be found."""
+        raise InvalidError(
+            f"{function.name} belongs to no running app",
+            hint="start the file with `clunk run FILE`, or call inside `with app.run():`",
+        )
 
     async def identify_async(self, function):
         import asyncio

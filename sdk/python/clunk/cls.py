@@ -88,6 +88,26 @@ def marked(user_class, mark):
     return found
 
 
+def has_init(user_class):
+    return user_class.__init__ is not object.__init__
+
+
+def make(user_class, values):
+    """An object with these parameters, whose set-up has not run."""
+    if has_init(user_class):
+        return user_class(**values)
+    made = user_class.__new__(user_class)
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def enter_hooks(user_class):
+    """Names of the hooks to run when an object is set up, those before a snapshot first."""
+    hooks = marked(user_class, "_clunk_enter")
+    return sorted(hooks, key=lambda name: not hooks[name]["snap"])
+
+
 def methods(user_class):
     """The methods that are called from outside, by name."""
     names = {**marked(user_class, "_clunk_method"), **marked(user_class, "_clunk_batched")}
@@ -181,8 +201,6 @@ class Obj:
         """The object in this process, whose set-up has not run."""
         state = self.__dict__
         if state["_made"] is None:
-            from ._parameters import make
-
             state["_made"] = make(self._cls._clunk_class, self._values)
         return state["_made"]
 

@@ -82,3 +82,12 @@ def start(request, tmp_path):
     yield begin
     for runner in runners:
         runner.stop()
+
+
+@pytest.fixture
+def inline(server, monkeypatch):
+    for name, value in server.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("clunk._session._shared", None)
+    server.inline = True
+    return server

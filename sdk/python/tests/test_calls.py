@@ -40,15 +40,6 @@ def count(n):
 
 
 @pytest.fixture
-def inline(server, monkeypatch):
-    for name, value in server.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("clunk._session._shared", None)
-    server.inline = True
-    return server
-
-
-@pytest.fixture
 def running(inline):
     with app.run():
         yield inline

@@ -188,6 +188,7 @@ impl Drop for Announced {
 fn arrived(announced: &mut Announced, calls: Vec<QueuedCall>, first_seq: u64, first_index: u64) {
     let pool = announced.pool.clone();
     let mut state = pool.lock();
+    calls.iter().for_each(|call| state.arrivals.arrived(call.record.created_ms as f64));
     if state.queue.arrived(announced.range, announced.priority, Some(first_seq)) {
         for (mut call, at) in calls.into_iter().zip(0..) {
             call.seq = first_seq + at;

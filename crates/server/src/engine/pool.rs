@@ -198,6 +198,7 @@ impl Pool {
         }
         let place = Place::attached(request.priority, self.engine.newest_seq(), self.engine.tie());
         let (call, created_ms) = (CallState::NEW, now_ms());
+        state.arrivals.arrived(created_ms as f64);
         self.insert(&mut state, Arrival { request, sink, place, call, due: None, created_ms });
         self.advance(&mut state);
         Ok(())
@@ -223,7 +224,6 @@ impl Pool {
     pub(super) fn insert(&self, state: &mut State, arrival: Arrival) {
         let Arrival { request, sink, place, call, due, created_ms } = arrival;
         let now = Instant::now();
-        state.arrivals.arrived(now_ms() as f64);
         let expires_ms = request.expires_ms.or(self.spec.policy.queue_timeout_s.map(|s| s * 1000));
         let expires_at = expires_ms.map(|ms| {
             // Counted from when it was accepted, also across a restart.

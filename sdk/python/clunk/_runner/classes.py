@@ -2,9 +2,10 @@
 
 import sys
 
-from .main import Target, load_object, raise_missing_import
+# The user's module has imported it.
+from clunk.cls import enter_hooks, make, marked, methods
 
-_FUNCTION = type(load_object)
+from .main import Target, load_object, raise_missing_import
 
 
 def load(runner, fields):
@@ -19,14 +20,10 @@ def load(runner, fields):
     instance = make(cls, parameters)
     runner.methods = {
         name: Target(getattr(instance, name), f"{cls.__qualname__}.{name}", declared_generator(cls, name))
-        for name in [*marked(cls, "_clunk_method"), *marked(cls, "_clunk_batched")]
+        for name in methods(cls)
     }
     own(instance, found, parameters, runner.methods)
-    hooks = marked(cls, "_clunk_enter")
-    # What a snapshot may hold comes first.
-    early = [name for name, mark in hooks.items() if mark.get("snap")]
-    late = [name for name, mark in hooks.items() if not mark.get("snap")]
-    for name in early + late:
+    for name in enter_hooks(cls):
         run_hook(getattr(instance, name))
     runner.exit_hooks = [getattr(instance, name) for name in marked(cls, "_clunk_exit")]
 
@@ -80,28 +77,6 @@ def parameters_of(fields):
         raise DeserializationError(
             f"the parameters of {fields['qualname']} cannot be read in the container: {reason}"
         ) from error
-
-
-def make(cls, parameters):
-    if cls.__init__ is not object.__init__:
-        return cls(**parameters)
-    instance = cls.__new__(cls)
-    for name, value in parameters.items():
-        setattr(instance, name, value)
-    return instance
-
-
-def marked(cls, mark):
-    """The attributes that a decorator has marked, and the mark: of base classes first, in the order of the text.
-
-    A class that defines a name again without the decorator keeps the base's mark.
-    """
-    found = {}
-    for base in reversed(cls.__mro__):
-        for name, value in vars(base).items():
-            if isinstance(value, _FUNCTION) and mark in value.__dict__:
-                found[name] = value.__dict__[mark]
-    return found
 
 
 def declared_generator(cls, name):
