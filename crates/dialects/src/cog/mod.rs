@@ -1,0 +1,1 @@
+//! Cog: `cog.yaml`, and the schema of a model's inputs and outputs.
