@@ -33,4 +33,5 @@ async def predictions(request: Request) -> Response:
 
 if __name__ == "__main__":
     port = int(sys.argv[1])
-    uvicorn.run(app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", access_log=False, log_level="warning")
+    quiet = {"access_log": False, "log_level": "warning"}
+    uvicorn.run(app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", **quiet)

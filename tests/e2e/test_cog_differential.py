@@ -58,6 +58,13 @@ class Side:
     def open_gate(self):
         self.write_gate("open")
 
+    def watched(self):
+        """The input of a prediction of `slow` that lasts until the gate opens and says when it has begun."""
+        return {"until": self.gate(), "begun": self.gate() + "-begun"}
+
+    def wait_begun(self):
+        wait_until("the prediction runs", lambda: os.path.exists(self.gate() + "-begun"))
+
     def settle(self):
         """Cog refuses a request that comes right after an answer: its place is given back later."""
         self.server.wait_status("READY", "UNHEALTHY", "SETUP_FAILED", "STARTING", "UNKNOWN")
@@ -72,9 +79,6 @@ class Side:
     def predict(self, *words, **body):
         self.settle()
         return self.server.predict(*words, **body)
-
-    def wait_until(self, what, condition):
-        wait_until(what, condition)
 
     def together(self, *asks):
         """Starts requests at once; the answers come when they are asked for."""
@@ -106,7 +110,8 @@ class Side:
     def reset(self):
         self.receiver.clear()
         if not self.gated:
-            pathlib.Path(self.gate()).unlink(missing_ok=True)
+            for end in ("", "-begun"):
+                pathlib.Path(self.gate() + end).unlink(missing_ok=True)
 
     def close(self):
         self.server.stop()

@@ -7,8 +7,12 @@ from cog import BasePredictor, Input
 
 
 class Predictor(BasePredictor):
-    def predict(self, until: str = Input(default=""), seconds: float = 30.0, fail: bool = False) -> str:
+    def predict(
+        self, until: str = Input(default=""), begun: str = Input(default=""), seconds: float = 30.0, fail: bool = False
+    ) -> str:
         print("started")
+        if begun:
+            Path(begun).touch()
         end = time.monotonic() + seconds
         while time.monotonic() < end and not (until and Path(until).exists()):
             time.sleep(0.005)
