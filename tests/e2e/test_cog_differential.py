@@ -15,7 +15,7 @@ import threading
 import pytest
 
 from cog_cases import CASES
-from cog_servers import ClunkServer, CogServer, Receiver, wait_gone
+from cog_servers import ClunkBesideCog, CogServer, Receiver, wait_gone
 from conftest import wait_until
 
 LISTED = json.loads((pathlib.Path(__file__).parent / "cog_differences.json").read_text())
@@ -26,7 +26,7 @@ MASKS = (
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),
     (re.compile(r"/tmp/[^\s\"']*"), "<path>"),
 )
-SIDES = (CogServer, ClunkServer)
+SIDES = (CogServer, ClunkBesideCog)
 
 
 class Side:
