@@ -5,7 +5,7 @@ import tempfile
 from typing import List, Optional
 
 from cog import BasePredictor, Input, Path
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 
 class Word(BaseModel):
@@ -15,6 +15,9 @@ class Word(BaseModel):
 
 
 class Output(BaseModel):
+    # Cog's Path is none of pydantic's types.
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
     detected: bool
     words: List[Word]
     audio: Optional[Path]
