@@ -45,8 +45,12 @@ class Side:
         if start.pop("upload_url", False):
             start["upload_url"] = f"{self.receiver.url}/put"
         self.server = kind(case.project, env=env, **start)
-        if case.ready:
-            self.server.wait_status(case.ready)
+        try:
+            if case.ready:
+                self.server.wait_status(case.ready)
+        except BaseException:
+            self.close()
+            raise
 
     def gate(self):
         """The path of a file that opens what a prediction waits for."""
@@ -128,11 +132,10 @@ class Pairs:
     def of(self, case):
         if self.key != case.key or not case.ready or "gate" in case.start:
             self.close()
-            self.key = case.key
-            opened = []
-            self.sides = opened
+            self.sides = []
             for kind in SIDES:
-                opened.append(Side(kind, case))
+                self.sides.append(Side(kind, case))
+            self.key = case.key
         for side in self.sides:
             side.reset()
         return self.sides
