@@ -1,1 +1,13 @@
 //! Cog: `cog.yaml`, and the schema of a model's inputs and outputs.
+
+pub mod config;
+mod environment;
+mod nearest;
+pub mod problem;
+pub mod project;
+mod read;
+pub mod reading;
+pub mod recipe;
+mod requirements;
+mod weights;
+mod yaml;
