@@ -1,5 +1,6 @@
 //! Cog: `cog.yaml`, and the schema of a model's inputs and outputs.
 
+mod build;
 pub mod config;
 mod environment;
 mod nearest;
