@@ -28,6 +28,7 @@ error_codes! {
     AlreadyRunning = "already-running";
     AppStopped = "app-stopped";
     BadRequest = "bad-request";
+    BadCogConfig = "bad-cog-config";
     BadRecipe = "bad-recipe";
     BlobMissing = "blob-missing";
     BuildFailed = "build-failed";
@@ -35,6 +36,9 @@ error_codes! {
     CallCanceled = "call-canceled";
     CallExpired = "call-expired";
     CannotPlace = "cannot-place";
+    CogConfigDeprecated = "cog-config-deprecated";
+    CogConfigIgnored = "cog-config-ignored";
+    CogNotSupported = "cog-not-supported";
     ContainerCrashed = "container-crashed";
     ContainersNotPermitted = "containers-not-permitted";
     CorruptState = "corrupt-state";

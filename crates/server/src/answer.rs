@@ -26,9 +26,13 @@ impl From<StoreError> for Failure {
 pub fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest
+        | ErrorCode::BadCogConfig
         | ErrorCode::BadRecipe
         | ErrorCode::BlobMissing
         | ErrorCode::CannotPlace
+        | ErrorCode::CogConfigDeprecated
+        | ErrorCode::CogConfigIgnored
+        | ErrorCode::CogNotSupported
         | ErrorCode::PackageNotFound
         | ErrorCode::PythonNotAvailable => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
