@@ -46,13 +46,6 @@ pub fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Weight> {
         }
         weights.push(weight);
     }
-    if !weights.is_empty() {
-        reader.problems.unsupported(
-            node.at,
-            "`weights` are not fetched by Clunk",
-            "fetch them in `setup`, or in a command of `build.run`",
-        );
-    }
     weights
 }
 
@@ -120,6 +113,10 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
         let message = "it must start with hf://, file:// or https://, or be a path";
         reader.invalid(at.at, "weights.source.uri", &uri, message, "take one of these");
         return None;
+    }
+    if !matches!(scheme, Some("hf" | "https")) {
+        let hint = "put the files into the project's folder: all of it travels with the model";
+        reader.problems.unsupported(at.at, "weights are not taken from a path", hint);
     }
     let mut globs = |key: &str| {
         let field = format!("weights.source.{key}");
