@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Verb::Container(container) => verbs::container::run(container, output),
         Verb::Usage(usage) => verbs::usage::run(usage, output),
         Verb::Run(run) => verbs::run::run(run, output),
+        Verb::Serve(serve) => verbs::serve::run(serve, output),
+        Verb::ModelServer(server) => verbs::model_server::run(server, output),
         Verb::Logs(logs) => verbs::logs::run(logs, output),
         Verb::Shell(shell) => verbs::shell::run(shell, output),
         Verb::Image(image) => verbs::image::run(image, output),
