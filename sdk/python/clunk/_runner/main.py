@@ -348,6 +348,8 @@ def read_arguments(payload, json=False):
 
 def read_all(payload):
     if isinstance(payload, FilePayload):
+        # The sender's offset is shared with this descriptor.
+        os.lseek(payload.fd, 0, os.SEEK_SET)
         with open(payload.fd, "rb") as file:
             return file.read()
     return payload
