@@ -53,9 +53,9 @@ pub enum Verb {
     /// List, inspect and remove images.
     #[command(subcommand)]
     Image(Image),
-    /// Check what this machine can do, and how to mend what it cannot.
-    Doctor,
-    /// Write a first file to start from.
+    /// Check what this machine can do, or a Cog project, and how to mend what is wrong.
+    Doctor(Doctor),
+    /// Write a first file, or a first Cog project, to start from.
     Init(Init),
     /// Explain an error code.
     Explain(Explain),
@@ -290,10 +290,29 @@ pub enum Image {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk doctor            this machine\n  clunk doctor my-model   the Cog project in a folder"
+)]
+pub struct Doctor {
+    /// Folder of a Cog project, or one within it.
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Name of the project's settings file.
+    #[arg(long, short, value_name = "NAME", requires = "folder")]
+    pub file: Option<String>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk init hello.py       functions to run in containers\n  clunk init cog my-model   a Cog model: cog.yaml and run.py"
+)]
 pub struct Init {
-    /// File to write.
+    /// File to write, or the word `cog`.
     #[arg(default_value = "hello.py")]
     pub file: PathBuf,
+    /// With `cog`: the folder to write to; the one you are in when absent.
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 #[derive(Args)]

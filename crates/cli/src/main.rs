@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Verb::Logs(logs) => verbs::logs::run(logs, output),
         Verb::Shell(shell) => verbs::shell::run(shell, output),
         Verb::Image(image) => verbs::image::run(image, output),
-        Verb::Doctor => verbs::doctor::run(output),
+        Verb::Doctor(doctor) => verbs::doctor::run(doctor, output),
         Verb::Init(init) => verbs::init::run(init, output),
         Verb::Explain(explain) => verbs::explain::run(explain),
         Verb::Version => verbs::version::run(output),
