@@ -51,11 +51,16 @@ error_codes! {
     PackageNotFound = "package-not-found";
     PayloadTooLarge = "payload-too-large";
     PortTaken = "port-taken";
+    PredictorInvalid = "predictor-invalid";
+    PredictorNotFound = "predictor-not-found";
     PythonNotAvailable = "python-not-available";
+    PythonSyntax = "python-syntax";
     QueueFull = "queue-full";
     ResultExpired = "result-expired";
     RegistryDenied = "registry-denied";
     RegistryUnreachable = "registry-unreachable";
+    SchemaConstraint = "schema-constraint";
+    SchemaType = "schema-type";
     StartFailed = "start-failed";
     Unauthorized = "unauthorized";
     VersionMismatch = "version-mismatch";

@@ -31,12 +31,17 @@ class _Checks:
 
     def run(self):
         self.types()
+        self.union()
         self.ranges()
         self.lengths()
         self.regex()
         self.choices()
         self.others()
-        if self.field.default not in (UNSET, UNKNOWN, None):
+        if self.field.default is None and not self.field.nullable:
+            shape = self.field.shape.shown
+            message = f"`{self.field.name}` is required: None is not {shape}, so it is no default that a caller could rely on"
+            self.warning("default", message, f"write `{self.field.name}: Optional[{shape}] = None`")
+        elif self.field.default not in (UNSET, UNKNOWN, None):
             self.default()
 
     def drop(self, key):
@@ -60,6 +65,15 @@ class _Checks:
             is_flag = isinstance(value, bool) and key != "deprecated"
             if key in self.settings and (is_flag or not isinstance(value, kind)):
                 self.error(key, f"{key} of `{self.field.name}` must be {words}, not {value!r}")
+                self.drop(key)
+
+    def union(self):
+        if self.field.shape.kind != "union":
+            return
+        for key in ("ge", "le", "min_length", "max_length", "regex", "choices"):
+            if key in self.settings:
+                message = f"`{self.field.name}` is a union, so {key} has no one type to be about"
+                self.error(key, message, f"remove {key}")
                 self.drop(key)
 
     def ranges(self):
@@ -139,11 +153,6 @@ class _Checks:
             hint = "make it `cog.Path`, or remove accept"
             self.error("accept", f"accept is only valid on Path or File inputs (parameter '{name}')", hint)
             self.drop("accept")
-        if self.field.shape.kind == "union":
-            for key in ("ge", "le", "min_length", "max_length", "regex", "choices"):
-                if key in self.settings:
-                    self.error(key, f"`{name}` is a union, so {key} has no one type to be about", f"remove {key}")
-                    self.drop(key)
         if "default_factory" in self.field.nodes and "default" in self.field.nodes:
             self.error("default_factory", f"`{name}` has a default and a default_factory", "keep one of them")
 

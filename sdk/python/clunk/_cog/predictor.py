@@ -4,6 +4,7 @@ import ast
 
 from .annotations import OUTPUT, Reader
 from .checks import check
+from .constants import NotConstant, class_values, evaluate
 from .inputs import InputReader
 from .problems import Refused, Stop, nearest
 from .project import Definition, External, Unknown, is_from
@@ -140,6 +141,10 @@ def _hooks(project, problems, definition, target):
             elif name == "healthcheck":
                 target.has_healthcheck = True
                 _check_healthcheck(problems, owner, function)
+        for name, value in class_values(owner):
+            if name in ("setup", "healthcheck") and name not in seen and isinstance(value, ast.Constant):
+                shown = f"{owner.name}.{name}"
+                problems.error(_CODE, f"{shown} is not a function", owner.module, value, f"write def {name}(self)")
 
 
 def _check_setup(problems, owner, function):
@@ -247,8 +252,6 @@ class _Function:
         if decorator.args or set(words) != {"max"}:
             self.error("@concurrent takes one value, max", decorator, "write @cog.concurrent(max=8)")
             return None
-        from .constants import NotConstant, evaluate
-
         try:
             value = evaluate(self.project, self.module, words["max"])
         except NotConstant:
