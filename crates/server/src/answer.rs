@@ -34,7 +34,12 @@ pub fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::CogConfigIgnored
         | ErrorCode::CogNotSupported
         | ErrorCode::PackageNotFound
-        | ErrorCode::PythonNotAvailable => StatusCode::BAD_REQUEST,
+        | ErrorCode::PredictorInvalid
+        | ErrorCode::PredictorNotFound
+        | ErrorCode::PythonNotAvailable
+        | ErrorCode::PythonSyntax
+        | ErrorCode::SchemaConstraint
+        | ErrorCode::SchemaType => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::AlreadyRunning
