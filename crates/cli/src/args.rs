@@ -27,8 +27,16 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Run a function or entrypoint of a Python file in containers.
+    /// Run a function of a Python file, or a Cog model, in containers.
     Run(Run),
+    /// Push a Cog model to the server as a version that never changes.
+    Push(Push),
+    /// Run a Cog model once; the same as `run`.
+    Predict(Predict),
+    /// Train a Cog model.
+    Train(Train),
+    /// List, show and delete models.
+    Model(Model),
     /// Start the local server.
     Up(Up),
     /// Stop the local server and everything it runs.
@@ -71,10 +79,10 @@ pub enum Verb {
 #[derive(Args)]
 #[command(
     disable_help_flag = true,
-    after_help = "Examples:\n  clunk run app.py\n  clunk run app.py::train --epochs 3\n  clunk run -m package.module::main\n  clunk run --local app.py       in this process, for a debugger"
+    after_help = "Examples:\n  clunk run app.py\n  clunk run app.py::train --epochs 3\n  clunk run -m package.module::main\n  clunk run --local app.py       in this process, for a debugger\n  clunk run . -i prompt=hello    the Cog model in this folder\n  clunk run owner/name -i image=@in.png -o out.png"
 )]
 pub struct Run {
-    /// FILE[::NAME] and the arguments of the entrypoint or function.
+    /// FILE[::NAME] and the arguments of the entrypoint or function; or a Cog model and its inputs.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE[::NAME] [ARGUMENTS]")]
     pub words: Vec<OsString>,
 }
@@ -334,4 +342,40 @@ pub struct CogConfig {
     /// Name of the settings file.
     #[arg(long, short, value_name = "NAME")]
     pub file: Option<String>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Push {
+    /// The project's folder, the model's name, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR [owner/name]")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Predict {
+    /// The model, its inputs, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR|owner/name [-i NAME=VALUE]")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Train {
+    /// The model, the inputs of its training, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR|owner/name [-i NAME=VALUE]")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Model {
+    /// What to do, and with which model.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "list|show|versions|delete [owner/name]"
+    )]
+    pub words: Vec<OsString>,
 }

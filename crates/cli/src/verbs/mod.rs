@@ -11,6 +11,7 @@ pub mod explain;
 pub mod image;
 pub mod init;
 pub mod logs;
+pub mod model;
 pub mod run;
 pub mod shell;
 pub mod status;
