@@ -29,6 +29,8 @@ pub struct Cli {
 pub enum Verb {
     /// Run a function of a Python file, or a Cog model, in containers.
     Run(Run),
+    /// Write an image of a Cog model for any container engine.
+    Build(Build),
     /// Push a Cog model to the server as a version that never changes.
     Push(Push),
     /// Run a Cog model once; the same as `run`.
@@ -356,7 +358,11 @@ pub struct Push {
 #[command(disable_help_flag = true)]
 pub struct Predict {
     /// The model, its inputs, and options.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR|owner/name [-i NAME=VALUE]")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "DIR|owner/name [-i NAME=VALUE]"
+    )]
     pub words: Vec<OsString>,
 }
 
@@ -364,7 +370,11 @@ pub struct Predict {
 #[command(disable_help_flag = true)]
 pub struct Train {
     /// The model, the inputs of its training, and options.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR|owner/name [-i NAME=VALUE]")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "DIR|owner/name [-i NAME=VALUE]"
+    )]
     pub words: Vec<OsString>,
 }
 
@@ -377,5 +387,13 @@ pub struct Model {
         allow_hyphen_values = true,
         value_name = "list|show|versions|delete [owner/name]"
     )]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Build {
+    /// The project's folder, the image's name, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR -t NAME [-o FILE.tar|DIR]")]
     pub words: Vec<OsString>,
 }

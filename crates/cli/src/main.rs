@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         Verb::Container(container) => verbs::container::run(container, output),
         Verb::Usage(usage) => verbs::usage::run(usage, output),
         Verb::Run(run) => verbs::run::run(run, output),
+        Verb::Build(build) => verbs::model::run("build", &build.words, output),
         Verb::Push(push) => verbs::model::run("push", &push.words, output),
         Verb::Predict(predict) => verbs::model::run("predict", &predict.words, output),
         Verb::Train(train) => verbs::model::run("train", &train.words, output),

@@ -13,7 +13,8 @@ use clunk_core::api::{
     CreateImage, ExportImage, IMAGE_DIGEST_HEADER, ImageDetail, ImageRecord, LayerRecord, PruneAnswer,
 };
 use clunk_core::id::ImageId;
-use clunk_image::{BuildEvent, ExportOptions, ImageSummary, LayerSize};
+use clunk_core::{ErrorBody, ErrorCode};
+use clunk_image::{BuildEvent, BuiltImage, ExportOptions, ImageSummary, LayerSize};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
@@ -148,6 +149,8 @@ pub async fn export(
 ) -> Result<Response, Failure> {
     let request: ExportImage = json(body).await?;
     let id = find(&server, &text)?;
+    let image = server.engine.images.get(id).ok_or_else(|| not_found(format_args!("image {text}")))?;
+    let serve = request.model.map(|model| with_python(model, &image)).transpose()?;
     let options = ExportOptions {
         name: request.name,
         trees: request.trees,
@@ -155,7 +158,7 @@ pub async fn export(
         env: request.env,
         labels: request.labels,
         ports: request.ports,
-        serve: request.model.map(|model| model.to_string()),
+        serve,
     };
     let packed = server.engine.images.export(id, options).await.map_err(|error| error.body())?;
     let (size, digest) = (packed.size_bytes(), packed.digest());
@@ -177,6 +180,21 @@ pub async fn export(
     let digest = HeaderValue::from_str(&format!("sha256:{digest}")).expect("hex digits");
     headers.insert(IMAGE_DIGEST_HEADER, digest);
     Ok(response)
+}
+
+/// Settings of a model's server with the image's own interpreter in them.
+fn with_python(mut model: serde_json::Value, image: &BuiltImage) -> Result<String, Failure> {
+    let bad = |message: &str, hint: &str| Failure(ErrorBody::new(ErrorCode::BadRequest, message).hint(hint));
+    let python = image.python.as_ref().ok_or_else(|| {
+        bad(
+            "the image has no Python that could serve a model",
+            "start from an image with Python 3.9 or newer",
+        )
+    })?;
+    let settings = model.as_object_mut().ok_or_else(|| bad("`model` is not an object", "see docs/api.md"))?;
+    settings.entry("python").or_insert_with(|| python.path.clone().into());
+    settings.entry("python_version").or_insert_with(|| python.version.clone().into());
+    Ok(model.to_string())
 }
 
 /// A writer into a body; fails when nobody reads it any more.
