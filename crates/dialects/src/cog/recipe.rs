@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use clunk_core::recipe::{Base, Download, PipInstall, Recipe, Step};
+use clunk_core::recipe::{Base, PipInstall, Recipe, Step};
 
 use super::config::{Build, CogConfig, Placed, Python};
 use super::problem::Problems;
 use super::project::Project;
 use super::requirements::{Flattener, Requirements};
-use super::weights::{Source, Weight};
+use super::weights;
 
 /// Where a model's project lies in its container.
 pub const SOURCE_ROOT: &str = "/src";
@@ -27,13 +27,13 @@ pub struct Plan {
     pub files: BTreeSet<String>,
 }
 
-/// Steps in the order that Cog has: system packages, `pre_install`, Python packages, `run`. The project itself is no
+/// Weights, then steps in the order that Cog has: system packages, `pre_install`, Python packages, `run`. The project itself is no
 /// part of it.
 pub fn plan(config: &CogConfig, project: &dyn Project, problems: &mut Problems) -> Plan {
     let build = &config.build;
     let requirements = requirements(build, project, problems);
-    // First, so that a change of anything else does not fetch them again.
-    let mut steps: Vec<_> = config.weights.iter().flat_map(downloads).collect();
+    // First, so that nothing else that changes fetches them again.
+    let mut steps: Vec<Step> = weights::steps(&config.weights).collect();
     if !config.environment.is_empty() {
         steps.push(Step::Env { vars: config.environment.clone() });
     }
@@ -46,17 +46,6 @@ pub fn plan(config: &CogConfig, project: &dyn Project, problems: &mut Problems) 
     steps.extend(commands(&build.run));
     steps.push(Step::Workdir { path: SOURCE_ROOT.into() });
     Plan { recipe: Recipe { base: base(build.python_version), steps }, files: requirements.files }
-}
-
-fn downloads(weight: &Weight) -> impl Iterator<Item = Step> {
-    weight.source.iter().map(|Source { uri, include, exclude }| {
-        Step::Download(Download {
-            uri: uri.clone(),
-            target: weight.target.clone(),
-            include: include.clone(),
-            exclude: exclude.clone(),
-        })
-    })
 }
 
 fn base(python: Python) -> Base {
