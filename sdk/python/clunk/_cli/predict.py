@@ -113,7 +113,8 @@ def is_model(word):
     """Whether a word names a model, not a file of functions."""
     from .cog_project import is_project
 
-    return os.path.isdir(word) or is_project(word) or (not os.path.exists(word) and bool(_REFERENCE.fullmatch(word)))
+    named = bool(_REFERENCE.fullmatch(word)) and not word.endswith(".py")
+    return os.path.isdir(word) or is_project(word) or (named and not os.path.exists(word))
 
 
 def predict(words):
