@@ -29,6 +29,8 @@ pub struct Cli {
 pub enum Verb {
     /// Run a function of a Python file, or a Cog model, in containers.
     Run(Run),
+    /// Write an image of a Cog model for any container engine.
+    Build(Build),
     /// Push a Cog model to the server as a version that never changes.
     Push(Push),
     /// Run a Cog model once; the same as `run`.
@@ -61,9 +63,9 @@ pub enum Verb {
     /// List, inspect and remove images.
     #[command(subcommand)]
     Image(Image),
-    /// Check what this machine can do, and how to mend what it cannot.
-    Doctor,
-    /// Write a first file to start from.
+    /// Check what this machine can do, or a Cog project, and how to mend what is wrong.
+    Doctor(Doctor),
+    /// Write a first file, or a first Cog project, to start from.
     Init(Init),
     /// Explain an error code.
     Explain(Explain),
@@ -298,10 +300,29 @@ pub enum Image {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk doctor            this machine\n  clunk doctor my-model   the Cog project in a folder"
+)]
+pub struct Doctor {
+    /// Folder of a Cog project, or one within it.
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Name of the project's settings file.
+    #[arg(long, short, value_name = "NAME", requires = "folder")]
+    pub file: Option<String>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk init hello.py       functions to run in containers\n  clunk init cog my-model   a Cog model: cog.yaml and run.py"
+)]
 pub struct Init {
-    /// File to write.
+    /// File to write, or the word `cog`.
     #[arg(default_value = "hello.py")]
     pub file: PathBuf,
+    /// With `cog`: the folder to write to; the one you are in when absent.
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -337,7 +358,11 @@ pub struct Push {
 #[command(disable_help_flag = true)]
 pub struct Predict {
     /// The model, its inputs, and options.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR|owner/name [-i NAME=VALUE]")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "DIR|owner/name [-i NAME=VALUE]"
+    )]
     pub words: Vec<OsString>,
 }
 
@@ -345,7 +370,11 @@ pub struct Predict {
 #[command(disable_help_flag = true)]
 pub struct Train {
     /// The model, the inputs of its training, and options.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR|owner/name [-i NAME=VALUE]")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "DIR|owner/name [-i NAME=VALUE]"
+    )]
     pub words: Vec<OsString>,
 }
 
@@ -358,5 +387,13 @@ pub struct Model {
         allow_hyphen_values = true,
         value_name = "list|show|versions|delete [owner/name]"
     )]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Build {
+    /// The project's folder, the image's name, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR -t NAME [-o FILE.tar|DIR]")]
     pub words: Vec<OsString>,
 }

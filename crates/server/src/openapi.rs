@@ -2,8 +2,9 @@
 
 use clunk_core::api::{
     AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord,
-    CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, FunctionRecord, Health,
-    ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status, TreeAnswer, UsageRow,
+    CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, ExportImage,
+    FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status,
+    TreeAnswer, UsageRow,
 };
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -82,7 +83,7 @@ fn schemas() -> Value {
         )*};
     }
     add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall ContainerRecord CreateApp
-        CreateAppAnswer CreateImage CreateTree CreateVariant ErrorAnswer FunctionRecord Health ImageDetail ImageRecord
+        CreateAppAnswer CreateImage CreateTree CreateVariant ErrorAnswer ExportImage FunctionRecord Health ImageDetail ImageRecord
         OpenShell PruneAnswer Scaling SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()

@@ -1,6 +1,6 @@
 """A picture in, a picture out.
 
-    clunk run examples/cog/blur -i image=@photo.jpg -i radius=8 -o blurred.png
+clunk run examples/cog/blur -i image=@photo.jpg -i radius=8 -o blurred.png
 """
 
 import tempfile

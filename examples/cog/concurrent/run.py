@@ -1,6 +1,6 @@
 """Many predictions at once on one replica, each with its own stream: what waits does not hold up the others.
 
-    clunk run examples/cog/concurrent -i text="one two three"
+clunk run examples/cog/concurrent -i text="one two three"
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """A real sentence model: all-MiniLM-L6-v2, whose weights come as a Python package; its forward pass is the numpy below.
 
-    clunk run examples/cog/embeddings -i texts="a cat" -i texts="a kitten" -i texts="the stock market"
+clunk run examples/cog/embeddings -i texts="a cat" -i texts="a kitten" -i texts="the stock market"
 """
 
 import itertools

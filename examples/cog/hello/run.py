@@ -1,7 +1,7 @@
 """The smallest model: text in, text out.
 
-    clunk run examples/cog/hello -i name=world
-    clunk push examples/cog/hello
+clunk run examples/cog/hello -i name=world
+clunk push examples/cog/hello
 """
 
 from cog import BaseRunner, Input

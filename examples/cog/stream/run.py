@@ -1,6 +1,6 @@
 """Text that comes as it is made: a Markov chain over the documentation inside of Python's own modules.
 
-    clunk run examples/cog/stream -i prompt="The software" -i words=40
+clunk run examples/cog/stream -i prompt="The software" -i words=40
 """
 
 import random
@@ -17,7 +17,15 @@ ORDER = 2
 class Runner(BaseRunner):
     def setup(self):
         words = []
-        for module in ("argparse", "asyncio.base_events", "collections", "datetime", "decimal", "statistics", "zipfile"):
+        for module in (
+            "argparse",
+            "asyncio.base_events",
+            "collections",
+            "datetime",
+            "decimal",
+            "statistics",
+            "zipfile",
+        ):
             __import__(module)
             for value in vars(sys.modules[module]).values():
                 words += (getattr(value, "__doc__", None) or "").split()

@@ -1,7 +1,7 @@
 """A training that makes weights: which words follow which, counted in a text.
 
-    clunk train examples/cog/train -i text=@README.md --destination me/parrot
-    clunk run me/parrot -i start=The
+clunk train examples/cog/train -i text=@README.md --destination me/parrot
+clunk run me/parrot -i start=The
 """
 
 import json

@@ -186,7 +186,9 @@ class FakeModels:
         numbered = list(enumerate(events, 1))[after:]
         if self.break_after is not None:
             numbered, self.break_after = numbered[: self.break_after], None
-        return [f"id: {number}\nevent: {event}\ndata: {json.dumps(data)}\n\n".encode() for number, (event, data) in numbered]
+        return [
+            f"id: {number}\nevent: {event}\ndata: {json.dumps(data)}\n\n".encode() for number, (event, data) in numbered
+        ]
 
 
 def problem(status, detail):

@@ -127,7 +127,9 @@ def test_every_mistake_is_told_before_anything_is_built(clunk):
 def test_concurrency_needs_an_async_predictor(clunk):
     cog_project(clunk.folder / "hello", HELLO, 'run: "run.py:Runner"\nmax_concurrency: 4\n')
     assert "needs an async predictor" in clunk("push", "hello").stderr
-    cog_project(clunk.folder / "hello", HELLO.replace("def run", "async def run"), 'run: "run.py:Runner"\nmax_concurrency: 4\n')
+    cog_project(
+        clunk.folder / "hello", HELLO.replace("def run", "async def run"), 'run: "run.py:Runner"\nmax_concurrency: 4\n'
+    )
     pushed(clunk)
     (record,) = clunk.models.versions.values()
     assert record["pushed"]["predict"]["policy"]["concurrency"] == {"max_inputs": 4}
@@ -175,7 +177,9 @@ def test_a_version_by_its_beginning(clunk, verb, cut):
 def test_text_comes_as_it_is_made(clunk):
     cog_project(clunk.folder / "hello", "def run(n: int = 2) -> ConcatenateIterator[str]: ...", "run: run.py:run\n")
     pushed(clunk)
-    clunk.models.behave = lambda inputs: [("output", {"index": at, "output": part}) for at, part in enumerate(("a", " b", " c"))]
+    clunk.models.behave = lambda inputs: [
+        ("output", {"index": at, "output": part}) for at, part in enumerate(("a", " b", " c"))
+    ]
     assert clunk("run", "ada/hello").stdout == "a b c\n"
     whole = json.loads(clunk("run", "ada/hello", "--json").stdout)
     assert (whole["status"], whole["output"]) == ("succeeded", ["a", " b", " c"])
@@ -198,7 +202,9 @@ def data_url(data, kind="image/png"):
 
 
 def file_model(clunk, returns="Path"):
-    cog_project(clunk.folder / "hello", f"def run(image: Path, more: list[Path] = []) -> {returns}: ...", "run: run.py:run\n")
+    cog_project(
+        clunk.folder / "hello", f"def run(image: Path, more: list[Path] = []) -> {returns}: ...", "run: run.py:run\n"
+    )
     pushed(clunk)
 
 
@@ -213,14 +219,27 @@ def test_files_go_in_and_come_out(clunk):
         return [("output", {"index": 0, "output": f"{clunk.server.url}/files/f1/blurred.png?expiry=1&signature=x"})]
 
     clunk.models.behave = behave
-    done = clunk("run", "ada/hello", "-i", "image=@in.png", "-i", "more=@in.png", "-i", "more=https://example.com/x", "-o", "out.png")
+    done = clunk(
+        "run",
+        "ada/hello",
+        "-i",
+        "image=@in.png",
+        "-i",
+        "more=@in.png",
+        "-i",
+        "more=https://example.com/x",
+        "-o",
+        "out.png",
+    )
     assert (done.returncode, done.stdout) == (0, "out.png\n"), done.stderr
     assert (clunk.folder / "out.png").read_bytes() == b"made"
     assert seen[0]["image"] == data_url(b"\x89PNG small")
     assert seen[0]["more"] == [data_url(b"\x89PNG small"), "https://example.com/x"]
     # Nobody asked for the name of the second one, and it does not overwrite the first.
     for name in ("data.png", "data-1.png"):
-        clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": f"{clunk.server.url}/files/f1/data.png"})]
+        clunk.models.behave = lambda inputs: [
+            ("output", {"index": 0, "output": f"{clunk.server.url}/files/f1/data.png"})
+        ]
         assert clunk("run", "ada/hello", "-i", "image=@in.png").stdout == f"{name}\n"
     piped = clunk("run", "ada/hello", "-i", "image=@in.png", "-o", "-")
     assert piped.stdout == "made"
@@ -296,7 +315,9 @@ def test_help_says_what_a_model_takes(clunk):
 
 
 def test_a_file_of_functions_is_no_model(clunk):
-    (clunk.folder / "app.py").write_text("import clunk\napp = clunk.App()\n@app.local_entrypoint()\ndef main():\n    print('hi')\n")
+    (clunk.folder / "app.py").write_text(
+        "import clunk\napp = clunk.App()\n@app.local_entrypoint()\ndef main():\n    print('hi')\n"
+    )
     assert clunk("run", "app.py").stdout == "hi\n"
     assert "ada/app.py" in clunk("run", "ada/app.py").stderr
 
@@ -327,7 +348,9 @@ SETTINGS = 'run: "run.py:Runner"\ntrain: "train.py:train"\n'
 def test_a_training_makes_its_destination_and_saves_the_weights(clunk):
     cog_project(clunk.folder / "hello", HELLO, SETTINGS, train__py=TRAIN)
     pushed(clunk)
-    clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": {"weights": data_url(b"w" * inputs["epochs"])}})]
+    clunk.models.behave = lambda inputs: [
+        ("output", {"index": 0, "output": {"weights": data_url(b"w" * inputs["epochs"])}})
+    ]
     (clunk.folder / "d.zip").write_bytes(b"z")
     words = ["-i", "data=@d.zip", "-i", "epochs=3", "--destination", "ada/mine", "-o", "w.bin"]
     done = clunk("train", "ada/hello", *words)

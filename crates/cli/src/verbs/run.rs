@@ -101,7 +101,9 @@ mod tests {
         assert!(needs_server(&words("/etc/passwd::main --local")));
         assert!(needs_server(&words("-m package.module")));
         assert!(needs_server(&words("-i prompt=hello acme/hello:9f86d0")));
-        for text in ["--local /etc/passwd", "--help", "missing.py", "-h /etc/passwd", "dir/missing.py", "./a/b"] {
+        for text in
+            ["--local /etc/passwd", "--help", "missing.py", "-h /etc/passwd", "dir/missing.py", "./a/b"]
+        {
             assert!(!needs_server(&words(text)), "{text}");
         }
     }

@@ -67,6 +67,10 @@ def dispatch(arguments):
         from .push import push
 
         return push(rest)
+    if command == "build":
+        from .build import build
+
+        return build(rest)
     if command == "train":
         from .train import train
 

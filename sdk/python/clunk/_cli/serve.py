@@ -60,7 +60,9 @@ def parse_options(words):
         elif word.startswith("-"):
             from .arguments import nearest
 
-            raise usage(f"unknown option {word}", nearest(flag, [*values, "--local", "--quiet"]) or "clunk serve --help")
+            raise usage(
+                f"unknown option {word}", nearest(flag, [*values, "--local", "--quiet"]) or "clunk serve --help"
+            )
         elif options.folder is None:
             options.folder = word
         else:
@@ -102,7 +104,9 @@ def _serve_here(project, options):
     try:
         os.execv(binary, words)
     except OSError as error:
-        raise Exit(FAILED, f"could not start {binary}: {error.strerror}", "set CLUNK_BIN to the clunk program") from None
+        raise Exit(
+            FAILED, f"could not start {binary}: {error.strerror}", "set CLUNK_BIN to the clunk program"
+        ) from None
 
 
 def local_config(project):

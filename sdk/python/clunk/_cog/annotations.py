@@ -259,7 +259,9 @@ class Reader:
 
     def _none(self, module, node):
         if self.role == INPUT and not self._open:
-            raise Refused("schema-type", "an input cannot be only None", module, node, "write its type, or leave it out")
+            raise Refused(
+                "schema-type", "an input cannot be only None", module, node, "write its type, or leave it out"
+            )
         return Shape("none")
 
     # Classes

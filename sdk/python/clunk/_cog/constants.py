@@ -101,7 +101,11 @@ def plain(value):
 def _key(value):
     if isinstance(value, str):
         return value
-    return {True: "true", False: "false", None: "null"}[value] if value is None or value is True or value is False else str(value)
+    return (
+        {True: "true", False: "false", None: "null"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )
 
 
 def members(project, definition, evaluation=None):
@@ -235,7 +239,9 @@ class _Evaluation:
         left, right = (self.value(module, side, names, depth) for side in (node.left, node.right))
         if isinstance(node.op, (ast.Pow, ast.LShift)) and abs(right) > MAX_EXPONENT:
             raise NotConstant(module, node)
-        if isinstance(node.op, ast.Mult) and any(isinstance(side, int) and side > MAX_ELEMENTS for side in (left, right)):
+        if isinstance(node.op, ast.Mult) and any(
+            isinstance(side, int) and side > MAX_ELEMENTS for side in (left, right)
+        ):
             if any(isinstance(side, (str, list, tuple)) for side in (left, right)):
                 raise NotConstant(module, node)
         if isinstance(left, dict) and isinstance(right, dict):
@@ -296,7 +302,9 @@ class _Evaluation:
         return (lambda: list(made())) if node.func.attr in ("values", "items") else made
 
     def _listcomp(self, module, node, names, depth):
-        return [self.value(module, node.elt, inner, depth) for inner in self._loops(module, node.generators, names, depth)]
+        return [
+            self.value(module, node.elt, inner, depth) for inner in self._loops(module, node.generators, names, depth)
+        ]
 
     def _generatorexp(self, module, node, names, depth):
         return self._listcomp(module, node, names, depth)

@@ -235,7 +235,12 @@ class Project:
             path = os.path.join(folder, *parts)
             if not (path + os.sep).startswith(self.root + os.sep):
                 continue
-            candidates = (path + ".pyi", path + ".py", os.path.join(path, "__init__.pyi"), os.path.join(path, "__init__.py"))
+            candidates = (
+                path + ".pyi",
+                path + ".py",
+                os.path.join(path, "__init__.pyi"),
+                os.path.join(path, "__init__.py"),
+            )
             for candidate in candidates:
                 if os.path.isfile(candidate):
                     module = self._load(candidate)
