@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         Verb::Explain(explain) => verbs::explain::run(explain),
         Verb::Version => verbs::version::run(output),
         Verb::Completions(completions) => verbs::completions::run(completions),
+        Verb::Serve(serve) => verbs::serve::run(serve, output),
+        Verb::ModelServer(server) => verbs::model_server::run(server, output),
         Verb::CogConfig(project) => verbs::cog_config::run(project),
     };
     done.unwrap_or_else(|error| ui::fail(&error))

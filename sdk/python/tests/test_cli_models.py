@@ -44,7 +44,7 @@ def test_a_push_sends_all_that_a_version_is_made_of(clunk):
     ((version, record),) = clunk.models.versions.items()
     assert done.stdout == f"acme/hello:{version}\n"
     assert "clunk run acme/hello -i prompt=TEXT" in done.stderr
-    assert f"/models/acme/hello" in done.stderr
+    assert "/models/acme/hello" in done.stderr
     sent = record["pushed"]
     assert sent["readme"] == "# Hello"
     assert (sent["visibility"], sent["description"]) == ("public", "says hello")

@@ -128,7 +128,7 @@ def predict(words):
         return _predict_project(options, output)
     client = Client(*connect())
     try:
-        model, version = resolve(client, options.target)
+        version = resolve(client, options.target)[1]
         if options.help:
             return _help(version["openapi_schema"], HELP)
         inputs = read_inputs(client, options, version["openapi_schema"], f"clunk run {options.target}")

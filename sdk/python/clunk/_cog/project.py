@@ -35,9 +35,10 @@ COG_NAMES = (
     "Opaque Path Secret URLFile URLPath concurrent current_scope streaming"
 ).split()
 TYPING_NAMES = (
-    "Annotated Any AnyStr AsyncGenerator AsyncIterable AsyncIterator BinaryIO ClassVar Collection DefaultDict Deque Dict "
-    "Final FrozenSet Generator Generic IO Iterable Iterator List Literal Mapping MutableMapping MutableSequence "
-    "NamedTuple NewType NotRequired Optional OrderedDict Protocol Required Sequence Set TextIO Tuple Type TypedDict Union"
+    "Annotated Any AnyStr AsyncGenerator AsyncIterable AsyncIterator BinaryIO ClassVar Collection DefaultDict Deque "
+    "Dict Final FrozenSet Generator Generic IO Iterable Iterator List Literal Mapping MutableMapping MutableSequence "
+    "NamedTuple NewType NotRequired Optional OrderedDict Protocol Required Sequence Set TextIO Tuple Type TypedDict "
+    "Union"
 ).split()
 _STARS = {"cog": set(COG_NAMES), "typing": set(TYPING_NAMES), "typing_extensions": set(TYPING_NAMES)}
 
