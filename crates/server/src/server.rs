@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{io_error, store_error};
 use crate::engine::Engine;
-use crate::models::Models;
+use crate::models::{Models, Parts};
 use crate::state::{StateDir, Token};
 
 /// Processes and threads of a build step.
@@ -71,7 +71,14 @@ impl Server {
         let store = Arc::new(store);
         let engine = Engine::new(runtime, images, store.clone(), payloads, logs, trees, path);
         let _ = engine.url.set(url.into());
-        let models = Models::open(engine.clone(), store, path, stopping.clone())?;
+        let parts = Parts {
+            engine: engine.clone(),
+            store,
+            blobs: blobs.clone(),
+            temporary: temporary.clone(),
+            stopping: stopping.clone(),
+        };
+        let models = Models::open(parts, path)?;
         Ok(Arc::new(Self {
             engine,
             models,
