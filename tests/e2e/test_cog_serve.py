@@ -322,6 +322,18 @@ def test_logs_are_told_to_the_webhook_while_it_runs(start, receiver, tmp_path):
     run.let_go()
 
 
+def test_chunks_are_told_to_the_webhook_while_the_stream_runs(start, receiver):
+    server = start("meeting")
+    events = ["output", "completed"]
+    webhook = {"webhook": f"{receiver.url}/hook", "webhook_events_filter": events}
+    server.predict(ASYNC, id="ann", input={"name": "ann", "size": 2}, **webhook)
+    hooks = receiver.wait("the first chunk", lambda kept: kept.posts)
+    assert (hooks[0]["status"], hooks[0]["output"]) == ("processing", ["ann came"])
+    server.predict(ASYNC, input={"name": "bob", "size": 2})
+    hooks = receiver.wait_terminal()
+    assert (hooks[-1]["status"], hooks[-1]["output"]) == ("succeeded", ["ann came", "ann left"])
+
+
 def test_a_receiver_that_never_answers_holds_nothing_up(start):
     server = start("echo")
     with socket.create_server(("127.0.0.1", 0)) as silent:
