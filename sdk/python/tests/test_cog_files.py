@@ -93,7 +93,11 @@ def test_data_urls(model, word):
     started = model(TEXT.format(word=word))
     url = "data:image/png;base64," + base64.b64encode(b"picture").decode()
     answer = started.predict(a=url, many=["data:,plain%20text", url])
-    assert [each[:3] for each in answer.output] == [["file.png", "picture", 7], ["file.txt", "plain text", 10], ["file.png", "picture", 7]]
+    assert [each[:3] for each in answer.output] == [
+        ["file.png", "picture", 7],
+        ["file.txt", "plain text", 10],
+        ["file.png", "picture", 7],
+    ]
     assert len({each[3] for each in answer.output}) == 3 and gone(answer)
 
 
@@ -304,7 +308,7 @@ finally:
         return subprocess.check_output([sys.executable, "-c", program, *words], text=True, timeout=60)
 
     assert "the input slow cannot be fetched" in message("SILENCE_S", "0.2", site.url + "/silent")
-    assert "took longer than 0 seconds" in message("FETCH_S", "0", site.page("/x", b"x"))
+    assert "it took longer than 0 seconds" in message("FETCH_S", "0", site.page("/x", b"x"))
     assert "too large" in message("SIZE_MAX", "2", site.page("/x", b"xyz"))
     leave.set()
 

@@ -1,4 +1,4 @@
-"""Input files: fetched side by side into a folder of the call, streamed to disk, and deleted when the call has ended."""
+"""Input files: fetched side by side into a folder of the call, streamed to disk, deleted when the call has ended."""
 
 import os
 import sys
@@ -197,9 +197,7 @@ class Files:
                     raise Stopped from None
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else error
                 if attempt == TRIES - 1 or (isinstance(error, OSError) and error.errno in (28, 122)):
-                    raise InputError(
-                        f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: {reason}"
-                    ) from None
+                    raise _unfetched(each, reason) from None
                 from time import sleep
 
                 sleep(RETRY_S * 4**attempt)
@@ -233,16 +231,16 @@ class Files:
             finally:
                 each.connection = None
                 connection.close()
-        raise InputError(f"the file of the input {each.name}: {_shown(each.url)} leads on and on, {REDIRECTS_MAX} times")
+        raise InputError(
+            f"the file of the input {each.name}: {_shown(each.url)} leads on and on, {REDIRECTS_MAX} times"
+        )
 
     def _check(self, each, answer):
         status = answer.status
         if status in _TRY_AGAIN:
             raise _TryAgain(f"the answer was HTTP {status}")
         if status != 200:
-            raise InputError(
-                f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: the answer was HTTP {status}"
-            )
+            raise _unfetched(each, f"the answer was HTTP {status}")
         if answer.length is not None and answer.length > SIZE_MAX:
             raise _too_large(each, answer.length)
 
@@ -387,9 +385,7 @@ def _save(connection, answer, path, each, until):
             if size > SIZE_MAX:
                 raise _too_large(each, size)
             if monotonic() > until:
-                raise InputError(
-                    f"the file of the input {each.name} took longer than {FETCH_S:g} seconds to fetch from {_shown(each.url)}"
-                )
+                raise _unfetched(each, f"it took longer than {FETCH_S:g} seconds")
             while piece:
                 piece = piece[file.write(piece) :]
 
@@ -414,6 +410,10 @@ def _pieces(connection, answer):
             raise _TryAgain(f"the connection was closed {left} bytes before the end")
         left -= count
         yield buffer[:count]
+
+
+def _unfetched(each, reason):
+    return InputError(f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: {reason}")
 
 
 def _too_large(each, size):

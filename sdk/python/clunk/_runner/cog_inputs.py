@@ -2,7 +2,7 @@
 
 from cog.input import FieldInfo
 
-from .cog_types import _ABSENT, Int, InputTypeError, converter, evaluate
+from .cog_types import _ABSENT, UNFIT, Int, converter, evaluate, reason_of
 
 # Bit of the flags of a code object: it takes any name.
 _VARKEYWORDS = 0x08
@@ -104,7 +104,7 @@ class Plan:
             if name in arguments and arguments[name] is not None:
                 try:
                     arguments[name] = found.convert(arguments[name], files)
-                except (ValueError, TypeError, KeyError, ArithmeticError, OSError) as error:
+                except UNFIT as error:
                     raise _unfit(name, error) from error
         return arguments
 
@@ -119,8 +119,7 @@ def _missing(name, plan):
 def _unfit(name, error):
     from .cog_fetch import InputError
 
-    reason = str(error) if isinstance(error, InputTypeError) else f"{type(error).__name__}: {error}"
-    return InputError(f"the input {name} cannot be used: {reason}")
+    return InputError(f"the input {name} cannot be used: {reason_of(error)}")
 
 
 def unwrapped(function):

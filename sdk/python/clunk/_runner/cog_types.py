@@ -6,9 +6,7 @@ URLs it will ask for) and `convert`. `files` is the call's `cog_fetch.Files`.
 """
 
 import sys
-
-from _collections_abc import Mapping, MutableMapping, Sequence
-from _collections_abc import MutableSequence, MutableSet, Set
+from _collections_abc import Mapping, MutableMapping, MutableSequence, MutableSet, Sequence, Set
 
 from cog._secret import Secret
 
@@ -19,6 +17,8 @@ _URLS = ("http://", "https://", "data:")
 _LISTS = (list, Sequence, MutableSequence)
 _SETS = (set, frozenset, Set, MutableSet)
 _DICTS = (dict, Mapping, MutableMapping)
+_PATHS = ("Path", "PathLike", "PosixPath", "PurePath", "PurePosixPath", "URLPath")
+_FILES = ("BinaryIO", "BufferedIOBase", "BufferedReader", "File", "IO", "IOBase", "RawIOBase", "URLFile")
 _ABSENT = object()
 
 
@@ -126,7 +126,7 @@ class Items(Any):
         if not isinstance(value, (list, tuple)):
             return value
         if self.item is not None:
-            value = [self.item.convert(each, files) for each in value]
+            value = [_part(at, self.item, each, files) for at, each in enumerate(value)]
         return self.make(value)
 
 
@@ -153,9 +153,7 @@ class Tuple(Any):
             return value
         if len(value) != len(self.items):
             raise InputTypeError(f"{len(self.items)} items are expected, and {len(value)} came")
-        return self.make(
-            each if item is None else item.convert(each, files) for item, each in zip(self.items, value)
-        )
+        return self.make(each if item is None else item.convert(each, files) for item, each in zip(self.items, value))
 
 
 class Values(Any):
@@ -175,7 +173,7 @@ class Values(Any):
     def convert(self, value, files):
         if not isinstance(value, dict):
             return value
-        return {key: self.item.convert(each, files) for key, each in value.items()}
+        return {key: _part(key, self.item, each, files) for key, each in value.items()}
 
 
 class Object(Any):
@@ -201,10 +199,26 @@ class Object(Any):
             return value
         fields = self.fields
         made = {
-            name: each if fields.get(name) is None else fields[name].convert(each, files)
+            name: each if fields.get(name) is None else _part(name, fields[name], each, files)
             for name, each in value.items()
         }
         return self.make(made)
+
+
+# What says that a value does not fit.
+UNFIT = (ValueError, TypeError, KeyError, ArithmeticError, OSError)
+
+
+def _part(name, item, value, files):
+    """A part of a value; what is wrong with it is said with the way to it."""
+    try:
+        return item.convert(value, files)
+    except UNFIT as error:
+        raise InputTypeError(f"{name}: {reason_of(error)}") from error
+
+
+def reason_of(error):
+    return str(error) if isinstance(error, InputTypeError) else f"{type(error).__name__}: {error}"
 
 
 class Union(Any):
@@ -284,7 +298,7 @@ def converter(annotation, scope, depth=0):
 def evaluate(text, scope):
     """What an annotation that is text means; the text's absence of meaning is no error here."""
     try:
-        return eval(text, scope)  # noqa: S307
+        return eval(text, scope)
     except TypeError:
         return _evaluate_older(text, scope)
     except Exception:
@@ -297,14 +311,14 @@ def _evaluate_older(text, scope):
     import typing
 
     class Unions(ast.NodeTransformer):
-        def visit_BinOp(self, node):  # noqa: N802
+        def visit_BinOp(self, node):
             self.generic_visit(node)
             pair = ast.Tuple([node.left, node.right], ast.Load())
             return ast.Subscript(ast.Name("__union__", ast.Load()), pair, ast.Load())
 
     try:
         tree = ast.fix_missing_locations(Unions().visit(ast.parse(text, mode="eval")))
-        return eval(compile(tree, "<annotation>", "eval"), {**scope, "__union__": typing.Union})  # noqa: S307
+        return eval(compile(tree, "<annotation>", "eval"), {**scope, "__union__": typing.Union})
     except Exception:
         return _ABSENT
 
@@ -339,7 +353,9 @@ def _member(annotation, found, scope):
         return Any(annotation)
     origin = getattr(annotation, "__origin__", None)
     if origin in _LISTS:
-        return Items(list, _member(annotation.__args__[0], None, scope) if getattr(annotation, "__args__", ()) else None)
+        return Items(
+            list, _member(annotation.__args__[0], None, scope) if getattr(annotation, "__args__", ()) else None
+        )
     if origin in _DICTS:
         return Any(dict)
     values = getattr(annotation, "__args__", ()) if _is_literal(annotation) else None
@@ -395,12 +411,11 @@ def _class(kind, scope, depth):
         return Made(Secret, Secret)
     if kind is tuple or kind in _SETS:
         return Items(tuple if kind is tuple else frozenset if kind is frozenset else set, None)
-    if kind.__name__ in ("Path", "PosixPath", "PurePath", "PathLike", "PurePosixPath", "URLPath"):
-        if kind.__module__.split(".")[0] in ("cog", "pathlib", "os"):
-            return Path()
-    if kind.__name__ in ("File", "IOBase", "BinaryIO", "IO", "BufferedReader", "RawIOBase", "BufferedIOBase", "URLFile"):
-        if kind.__module__.split(".")[0] in ("cog", "io", "_io", "typing"):
-            return File()
+    home = kind.__module__.split(".")[0]
+    if kind.__name__ in _PATHS and home in ("cog", "pathlib", "os"):
+        return Path()
+    if kind.__name__ in _FILES and home in ("cog", "io", "_io", "typing"):
+        return File()
     coders = sys.modules.get("cog.coder")
     if coders is not None:
         coder = coders.Coder.lookup(kind)
@@ -489,5 +504,5 @@ def _iso(value):
     head, dot, rest = value.partition(".")
     if dot:
         digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        value = f"{head}.{(digits + '000000')[:6]}{rest[len(digits):]}"
+        value = f"{head}.{(digits + '000000')[:6]}{rest[len(digits) :]}"
     return value

@@ -107,13 +107,16 @@ def _annotations(cls):
             import annotationlib
 
             return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return cls.__dict__.get("__annotations__", {})
+    # Those of a base class would be found as well.
+    return vars(cls).get("__annotations__", {})
 
 
 def _default(value):
     """What a field's default stands for: `Input(...)`, and the fields of dataclasses and pydantic, hold it inside."""
     if isinstance(value, FieldInfo):
-        return _Made(value.default_factory) if value.default_factory else value.default if value.has_default else _MISSING
+        return (
+            _Made(value.default_factory) if value.default_factory else value.default if value.has_default else _MISSING
+        )
     kind = type(value)
     if kind.__name__ in ("Field", "FieldInfo") and kind.__module__.split(".")[0] in ("dataclasses", "pydantic"):
         factory = getattr(value, "default_factory", None)

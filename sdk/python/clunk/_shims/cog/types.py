@@ -35,7 +35,7 @@ class Path(pathlib.PosixPath):
 
     @classmethod
     def validate(cls, value):
-        """A path of text, of a path, or of an http, https or data URL; the last is fetched when its content is needed."""
+        """A path of text, of a path, or of an http, https or data URL, which is fetched when its content is needed."""
         if isinstance(value, pathlib.PurePath):
             return value
         if _is_url(value):
@@ -111,7 +111,7 @@ class URLFile(io.IOBase):
 
             headers = {"User-Agent": os.environ.get("COG_USER_AGENT") or "clunk"}
             request = urllib.request.Request(self._url, headers=headers)
-            self._opened = urllib.request.urlopen(request, timeout=10)  # noqa: S310
+            self._opened = urllib.request.urlopen(request, timeout=10)
         return self._opened
 
     def read(self, size=-1):
