@@ -2,7 +2,8 @@
 
 from cog.input import FieldInfo
 
-from .cog_types import _ABSENT, UNFIT, Int, converter, evaluate, reason_of
+from .cog_converters import UNFIT, Int, reason_of
+from .cog_types import ABSENT, converter, evaluate
 
 # Bit of the flags of a code object: it takes any name.
 _VARKEYWORDS = 0x08
@@ -40,7 +41,7 @@ class Plan:
         # Of whole numbers JSON may have sent 3.0.
         self.ints = []
         for name in signature.names:
-            found = converter(signature.annotations.get(name, _ABSENT), signature.scope)
+            found = converter(signature.annotations.get(name, ABSENT), signature.scope)
             if type(found) is Int:
                 self.ints.append(name)
             elif found is not None:

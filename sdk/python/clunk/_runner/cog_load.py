@@ -147,7 +147,8 @@ def _weights(runner, setup):
     if isinstance(annotation, str):
         annotation = evaluate(annotation, signature.scope)
     members = [each for each in getattr(annotation, "__args__", (annotation,)) if each is not type(None)]
-    from .cog_types import File, Path, converter
+    from .cog_converters import File, Path
+    from .cog_types import converter
 
     found = converter(members[0], signature.scope) if len(members) == 1 else None
     if not isinstance(found, (File, Path)):
