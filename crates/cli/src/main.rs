@@ -3,6 +3,7 @@
 mod api;
 mod args;
 mod clock;
+mod cog;
 mod embed;
 mod find;
 mod home;
@@ -39,14 +40,22 @@ fn main() -> ExitCode {
         Verb::Container(container) => verbs::container::run(container, output),
         Verb::Usage(usage) => verbs::usage::run(usage, output),
         Verb::Run(run) => verbs::run::run(run, output),
+        Verb::Serve(serve) => verbs::serve::run(serve, output),
+        Verb::ModelServer(server) => verbs::model_server::run(server, output),
+        Verb::Build(build) => verbs::model::run("build", &build.words, output),
+        Verb::Push(push) => verbs::model::run("push", &push.words, output),
+        Verb::Predict(predict) => verbs::model::run("predict", &predict.words, output),
+        Verb::Train(train) => verbs::model::run("train", &train.words, output),
+        Verb::Model(model) => verbs::model::run("model", &model.words, output),
         Verb::Logs(logs) => verbs::logs::run(logs, output),
         Verb::Shell(shell) => verbs::shell::run(shell, output),
         Verb::Image(image) => verbs::image::run(image, output),
-        Verb::Doctor => verbs::doctor::run(output),
+        Verb::Doctor(doctor) => verbs::doctor::run(doctor, output),
         Verb::Init(init) => verbs::init::run(init, output),
         Verb::Explain(explain) => verbs::explain::run(explain),
         Verb::Version => verbs::version::run(output),
         Verb::Completions(completions) => verbs::completions::run(completions),
+        Verb::CogConfig(project) => verbs::cog_config::run(project),
     };
     done.unwrap_or_else(|error| ui::fail(&error))
 }

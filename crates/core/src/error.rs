@@ -25,9 +25,11 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    AlreadyExists = "already-exists";
     AlreadyRunning = "already-running";
     AppStopped = "app-stopped";
     BadRequest = "bad-request";
+    BadCogConfig = "bad-cog-config";
     BadRecipe = "bad-recipe";
     BlobMissing = "blob-missing";
     BuildFailed = "build-failed";
@@ -35,23 +37,33 @@ error_codes! {
     CallCanceled = "call-canceled";
     CallExpired = "call-expired";
     CannotPlace = "cannot-place";
+    CogConfigDeprecated = "cog-config-deprecated";
+    CogConfigIgnored = "cog-config-ignored";
+    CogNotSupported = "cog-not-supported";
     ContainerCrashed = "container-crashed";
     ContainersNotPermitted = "containers-not-permitted";
     CorruptState = "corrupt-state";
     DiskFull = "disk-full";
     FunctionRaised = "function-raised";
     FunctionTimeout = "function-timeout";
+    InUse = "in-use";
     Internal = "internal";
+    InvalidInput = "invalid-input";
     NotFound = "not-found";
     OutOfMemory = "out-of-memory";
     PackageNotFound = "package-not-found";
     PayloadTooLarge = "payload-too-large";
     PortTaken = "port-taken";
+    PredictorInvalid = "predictor-invalid";
+    PredictorNotFound = "predictor-not-found";
     PythonNotAvailable = "python-not-available";
+    PythonSyntax = "python-syntax";
     QueueFull = "queue-full";
     ResultExpired = "result-expired";
     RegistryDenied = "registry-denied";
     RegistryUnreachable = "registry-unreachable";
+    SchemaConstraint = "schema-constraint";
+    SchemaType = "schema-type";
     StartFailed = "start-failed";
     Unauthorized = "unauthorized";
     VersionMismatch = "version-mismatch";

@@ -75,6 +75,8 @@ pub enum Step {
     AddTree {
         tree: Digest,
     },
+    /// Fetches files from the network into a folder.
+    Download(Download),
     /// Runs a Python function of the user's source while building and keeps what it changed.
     RunFunction(RunFunction),
     Entrypoint {
@@ -102,6 +104,9 @@ pub struct PipInstall {
     /// The text of requirements files, one each.
     #[serde(default)]
     pub requirements: Vec<String>,
+    /// The text of constraints files: what they list is installed only if something asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<String>,
     #[serde(default)]
     pub index_url: Option<String>,
     #[serde(default)]
@@ -131,6 +136,20 @@ pub struct RunFunction {
     pub env: BTreeMap<String, String>,
     #[serde(default = "run_function_timeout_s")]
     pub timeout_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// `https://host/file`, or `hf://owner/repository[@revision]` for the files of a model hub's repository.
+    pub uri: String,
+    /// Absolute path of the folder that the files are put into.
+    pub target: String,
+    /// Patterns of paths below the repository; `*` stands for any characters, a folder ends in `/`. Empty: all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    #[serde(default)]
+    pub exclude: Vec<String>,
 }
 
 fn run_function_timeout_s() -> u64 {
@@ -172,6 +191,7 @@ impl Step {
             Self::Env { vars } => format!("env {}", vars.keys().cloned().collect::<Vec<_>>().join(" ")),
             Self::Workdir { path } => format!("workdir {path}"),
             Self::AddTree { tree } => format!("add_local files {}", tree.short()),
+            Self::Download(download) => format!("download {} to {}", download.uri, download.target),
             Self::RunFunction(run) => format!("run_function {}.{}", run.module, run.qualname),
             Self::Entrypoint { args } => format!("entrypoint {args:?}"),
             Self::Cmd { args } => format!("cmd {args:?}"),

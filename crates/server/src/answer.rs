@@ -26,17 +26,29 @@ impl From<StoreError> for Failure {
 pub fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest
+        | ErrorCode::BadCogConfig
         | ErrorCode::BadRecipe
         | ErrorCode::BlobMissing
         | ErrorCode::CannotPlace
+        | ErrorCode::CogConfigDeprecated
+        | ErrorCode::CogConfigIgnored
+        | ErrorCode::CogNotSupported
         | ErrorCode::PackageNotFound
-        | ErrorCode::PythonNotAvailable => StatusCode::BAD_REQUEST,
+        | ErrorCode::PredictorInvalid
+        | ErrorCode::PredictorNotFound
+        | ErrorCode::PythonNotAvailable
+        | ErrorCode::PythonSyntax
+        | ErrorCode::SchemaConstraint
+        | ErrorCode::SchemaType => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::AlreadyRunning
+        ErrorCode::AlreadyExists
+        | ErrorCode::AlreadyRunning
+        | ErrorCode::InUse
         | ErrorCode::AppStopped
         | ErrorCode::CallCanceled
         | ErrorCode::BuildCanceled => StatusCode::CONFLICT,
+        ErrorCode::InvalidInput => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::VersionMismatch => StatusCode::UPGRADE_REQUIRED,
         ErrorCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,

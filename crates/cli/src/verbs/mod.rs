@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod call;
+pub mod cog_config;
 pub mod completions;
 pub mod container;
 pub mod doctor;
@@ -10,7 +11,10 @@ pub mod explain;
 pub mod image;
 pub mod init;
 pub mod logs;
+pub mod model;
+pub mod model_server;
 pub mod run;
+pub mod serve;
 pub mod shell;
 pub mod status;
 pub mod up;
