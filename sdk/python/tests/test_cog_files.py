@@ -167,6 +167,10 @@ def test_redirects_and_bodies_without_a_length(model, site):
         request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nto the end")
         request.close_connection = True
 
+    import gzip
+
+    packed = site.page("/packed.txt", gzip.compress(b"packed" * 1_000_000), Content_Encoding="gzip")
+    assert started.predict(a=packed).output[0][:3] == ["packed.txt", "packedpackedpackedpa", 6_000_000]
     site.pages["/chunked"], site.pages["/closed"] = chunked, until_closed
     assert started.predict(a=site.url + "/chunked").output[0][1:3] == ["one two two two two ", 200_004]
     assert started.predict(a=site.url + "/closed").output[0][1] == "to the end"

@@ -138,7 +138,7 @@ def test_base_models(run):
             score: float = 0.5
         class Output(Base):
             tags: List[str] = []
-            extra: Optional[int] = Input(default=None)
+            extra: Optional[int]
             made: list = dataclasses.field(default_factory=lambda: [1])
         a, b = Output(text="a"), Output("a")
         assert a == b and a.tags is not b.tags and a.extra is None and a.made == [1]

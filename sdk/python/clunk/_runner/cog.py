@@ -87,7 +87,9 @@ class CogRunner(Runner):
             raise ValueError(
                 f"the metric {name!r} is too large: {len(data)} bytes of JSON, at most {METRIC_MAX} can be"
             )
-        self.link.send(METRIC, call, encode_control({"name": name, "mode": mode}), (data,), len(data))
+        if self.link.open:
+            # Not in a process that the model forked.
+            self.link.send(METRIC, call, encode_control({"name": name, "mode": mode}), (data,), len(data))
 
     # Calls
 

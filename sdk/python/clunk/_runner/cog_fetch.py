@@ -380,7 +380,7 @@ def _save(connection, answer, path, each, until):
 
     size = 0
     with open(path, "wb", buffering=0) as file:
-        for piece in _pieces(connection, answer):
+        for piece in _unpacked(_pieces(connection, answer), answer):
             size += len(piece)
             if size > SIZE_MAX:
                 raise _too_large(each, size)
@@ -388,6 +388,25 @@ def _save(connection, answer, path, each, until):
                 raise _unfetched(each, f"it took longer than {FETCH_S:g} seconds")
             while piece:
                 piece = piece[file.write(piece) :]
+
+
+def _unpacked(pieces, answer):
+    """The file itself, where a server packed it although it was not asked to."""
+    if (answer.get(b"content-encoding") or "identity").lower() not in ("gzip", "x-gzip", "deflate"):
+        yield from pieces
+        return
+    import zlib
+
+    # Of either form, with the header of zlib or of gzip.
+    unpack = zlib.decompressobj(wbits=47)
+    for piece in pieces:
+        try:
+            data = unpack.decompress(piece, CHUNK)
+            while data:
+                yield memoryview(data)
+                data = unpack.decompress(unpack.unconsumed_tail, CHUNK)
+        except zlib.error as error:
+            raise _TryAgain(f"its compression is broken: {error}") from None
 
 
 def _pieces(connection, answer):

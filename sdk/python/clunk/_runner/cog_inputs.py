@@ -1,5 +1,6 @@
 """The inputs of a call: the signature of the user's function, read once, and a call's values made to fit it."""
 
+from cog._annotations import own_annotations
 from cog.input import FieldInfo
 
 from .cog_converters import UNFIT, Int, reason_of
@@ -24,7 +25,7 @@ class Signature:
     def __init__(self, function, bound):
         plain = unwrapped(function)
         self.scope = getattr(plain, "__globals__", {})
-        self.annotations = _annotations(plain)
+        self.annotations = own_annotations(plain)
         names, defaults, self.takes_all = _parameters(plain)
         self.names = names[1:] if bound and names else names
         self.defaults = {name: defaults[name] for name in self.names if name in defaults}
@@ -143,16 +144,6 @@ def flags_of(function):
         flags |= code.co_flags if code is not None else 0
         function = getattr(function, "__wrapped__", None)
     return flags
-
-
-def _annotations(function):
-    try:
-        return getattr(function, "__annotations__", None) or {}
-    except NameError:
-        # Names that exist for type checkers only.
-        import annotationlib
-
-        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
 
 
 def _parameters(function):

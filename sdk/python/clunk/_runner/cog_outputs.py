@@ -15,7 +15,7 @@ from cog._urls import UNKNOWN_TYPE, clean_name, media_type
 from clunk.exception import SerializationError
 
 from .cog_json import NotPlain, dumps
-from .link import FILE, LOG, encode_control
+from .link import CONTROL_MAX, FILE, LOG, encode_control
 
 # A file up to this size goes inline: bytes.
 INLINE_FILE_MAX = 256 << 10
@@ -60,7 +60,10 @@ class Outputs:
         data = dumps(plain)
         if not walk.files:
             return b"format=json\n", data
-        return b"format=json\n" + encode_control({"files": dumps(walk.files).decode()}), data
+        control = b"format=json\n" + encode_control({"files": dumps(walk.files).decode()})
+        if len(control) > CONTROL_MAX:
+            raise OutputError("the names around the files of this output are too long, a megabyte together")
+        return control, data
 
     def warn(self, where, value):
         if not self.warned:

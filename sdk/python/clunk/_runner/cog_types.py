@@ -7,6 +7,7 @@ nothing.
 import sys
 from _collections_abc import Mapping, MutableMapping, MutableSequence, MutableSet, Sequence, Set
 
+from cog._annotations import own_annotations
 from cog._secret import Secret
 
 from .cog_converters import (
@@ -229,8 +230,7 @@ def _fields(annotations, kind, scope, depth):
 def _annotations_of(kind):
     found = {}
     for base in reversed(kind.__mro__):
-        own = getattr(base, "__annotations__", None) if "__annotations__" in dir(base) else None
-        found.update(own or {})
+        found.update(own_annotations(base))
     return found
 
 
