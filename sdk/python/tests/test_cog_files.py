@@ -317,18 +317,20 @@ finally:
     leave.set()
 
 
-def test_weights_that_are_a_url_are_fetched_for_the_replica(site, tmp_path):
+def test_weights_that_are_a_url_are_fetched_once_when_they_are_read(site, tmp_path):
     url = site.page("/w.bin", b"weights")
     (tmp_path / "predict.py").write_text(
         "from cog import Path\n"
         "class Predictor:\n"
         "    def setup(self, weights: Path): self.weights = weights\n"
-        "    def predict(self): return [self.weights.name, self.weights.read_text()]\n"
+        "    def predict(self): return [self.weights.name, str(self.weights), self.weights.read_text()]\n"
     )
     started = Model(tmp_path, sys.executable, env={"COG_WEIGHTS": url, "TMPDIR": str(tmp_path)})
     try:
         assert started.ready() is None
-        assert started.predict().output == ["w.bin", "weights"]
-        assert started.predict().output == ["w.bin", "weights"]
+        assert site.asked == []
+        for _ in range(2):
+            assert started.predict().output == ["w.bin", url, "weights"]
+        assert len(site.asked) == 1
     finally:
         started.stop()

@@ -211,7 +211,7 @@ def predict(
 def test_what_is_missing_is_named_and_what_is_unknown_is_left_out(model):
     started = given(model, "str", body="return x")
     kind, message = started.predict().error
-    assert kind == "clunk.exception.InvalidError" and "the input x is missing" in message
+    assert kind == "cog.InputError" and "the input x is missing" in message
     assert started.predict(x="a", y=3).output == "a"
     everything = model("def predict(x=1, **more): return more", qualname="predict")
     assert everything.predict(y=3).output == {"y": 3}

@@ -206,6 +206,7 @@ def test_paths(run):
         later = Path.validate(url)
         assert isinstance(later, URLPath) and later.source == url and later.convert().read_bytes() == b"hello"
         assert open(later, "rb").read() == b"hello"
+        assert str(later.parent) == "." and later.with_suffix(".b").name == "file.b" and str(later) == url
         later.unlink()
         assert File.validate(url).read() == b"hello"
         remote = File.validate("http://127.0.0.1:9/a%20b.png?x=1")

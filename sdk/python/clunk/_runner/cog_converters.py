@@ -4,7 +4,16 @@ A converter has three methods: `accepts` (in a union: is this value one of mine)
 will ask for) and `convert`. `files` is the call's `cog_fetch.Files`.
 """
 
+from clunk.exception import InvalidError
+
 URLS = ("http://", "https://", "data:")
+
+
+class InputError(InvalidError):
+    """An input that cannot be used. The message names it."""
+
+
+InputError.__module__ = "cog"
 
 
 class InputTypeError(ValueError):

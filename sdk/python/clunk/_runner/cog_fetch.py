@@ -8,7 +8,9 @@ from cog._urls import clean_name, file_name, read_data_url, suffix_for, suffix_o
 
 from clunk import __version__, _runner
 from clunk._client.http import Connection
-from clunk.exception import ConnectionError, InvalidError
+from clunk.exception import ConnectionError
+
+from .cog_converters import InputError
 
 # Files of one call that are fetched at the same time.
 PARALLEL = 8
@@ -27,13 +29,6 @@ RETRY_S = 0.2
 CHUNK = 1 << 20
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
-
-
-class InputError(InvalidError):
-    """An input that cannot be used. The message names it."""
-
-
-InputError.__module__ = "cog"
 
 
 class Stopped(Exception):

@@ -3,7 +3,7 @@
 from cog._annotations import own_annotations
 from cog.input import FieldInfo
 
-from .cog_converters import UNFIT, Int, reason_of
+from .cog_converters import UNFIT, InputError, Int, reason_of
 from .cog_types import ABSENT, converter, evaluate
 
 # Bit of the flags of a code object: it takes any name.
@@ -112,15 +112,11 @@ class Plan:
 
 
 def _missing(name, plan):
-    from clunk.exception import InvalidError
-
     known = ", ".join(sorted(plan.names))
-    return InvalidError(f"the input {name} is missing", hint=f"the inputs of this model: {known}")
+    return InputError(f"the input {name} is missing; the inputs of this model: {known}")
 
 
 def _unfit(name, error):
-    from .cog_fetch import InputError
-
     return InputError(f"the input {name} cannot be used: {reason_of(error)}")
 
 

@@ -147,15 +147,31 @@ def _weights(runner, setup):
     if isinstance(annotation, str):
         annotation = evaluate(annotation, signature.scope)
     members = [each for each in getattr(annotation, "__args__", (annotation,)) if each is not type(None)]
-    from .cog_converters import File, Path
+    from .cog_converters import URLS, File, Path
     from .cog_types import converter
 
     found = converter(members[0], signature.scope) if len(members) == 1 else None
-    if not isinstance(found, (File, Path)):
+    if not isinstance(found, Path):
         return {"weights": given}
-    # They stay for as long as the replica lives.
+    # What is fetched stays for as long as the replica lives.
     files = runner.files()
     files.name = "weights"
+    if not isinstance(found, File) and given.startswith(URLS):
+        return {"weights": _remote_path(given, files)}
     found.find(given, files)
     files.fetch()
     return {"weights": found.convert(given, files)}
+
+
+def _remote_path(url, files):
+    """A path whose text is the URL, as models expect of their weights, and which is fetched when it is opened."""
+    from cog.types import Path
+
+    def fetch():
+        files.add(url)
+        files.fetch()
+        return files.path(url)
+
+    path = Path.validate(url)
+    path._fetch = fetch
+    return path
