@@ -1,7 +1,7 @@
 """Mode `cog`: a Cog model in the runner. Models whose `run` is async are served by `cog_tasks`, on one event loop.
 
-A plain call of a model with plain inputs pays for little more than JSON both ways: what annotations ask for was found out
-when the model was loaded, and there is no scope, folder or output walk before somebody needs one.
+A plain call of a model with plain inputs pays for little more than JSON both ways: what annotations ask for was found
+out when the model was loaded, and there is no scope, folder or output walk before somebody needs one.
 """
 
 import os
@@ -84,8 +84,12 @@ class CogRunner(Runner):
         except Exception as error:
             raise TypeError(f"the metric {name!r} has no JSON form: {value!r}") from error
         if len(data) > METRIC_MAX:
-            raise ValueError(f"the metric {name!r} is too large: {len(data)} bytes of JSON, at most {METRIC_MAX} can be")
-        self.link.send(METRIC, call, encode_control({"name": name, "mode": mode}), (data,), len(data))
+            raise ValueError(
+                f"the metric {name!r} is too large: {len(data)} bytes of JSON, at most {METRIC_MAX} can be"
+            )
+        if self.link.open:
+            # Not in a process that the model forked.
+            self.link.send(METRIC, call, encode_control({"name": name, "mode": mode}), (data,), len(data))
 
     # Calls
 

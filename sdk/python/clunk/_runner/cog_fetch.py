@@ -1,4 +1,4 @@
-"""Input files: fetched side by side into a folder of the call, streamed to disk, and deleted when the call has ended."""
+"""Input files: fetched side by side into a folder of the call, streamed to disk, deleted when the call has ended."""
 
 import os
 import sys
@@ -8,7 +8,9 @@ from cog._urls import clean_name, file_name, read_data_url, suffix_for, suffix_o
 
 from clunk import __version__, _runner
 from clunk._client.http import Connection
-from clunk.exception import ConnectionError, InvalidError
+from clunk.exception import ConnectionError
+
+from .cog_converters import InputError
 
 # Files of one call that are fetched at the same time.
 PARALLEL = 8
@@ -27,13 +29,6 @@ RETRY_S = 0.2
 CHUNK = 1 << 20
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
-
-
-class InputError(InvalidError):
-    """An input that cannot be used. The message names it."""
-
-
-InputError.__module__ = "cog"
 
 
 class Stopped(Exception):
@@ -197,9 +192,7 @@ class Files:
                     raise Stopped from None
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else error
                 if attempt == TRIES - 1 or (isinstance(error, OSError) and error.errno in (28, 122)):
-                    raise InputError(
-                        f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: {reason}"
-                    ) from None
+                    raise _unfetched(each, reason) from None
                 from time import sleep
 
                 sleep(RETRY_S * 4**attempt)
@@ -233,16 +226,16 @@ class Files:
             finally:
                 each.connection = None
                 connection.close()
-        raise InputError(f"the file of the input {each.name}: {_shown(each.url)} leads on and on, {REDIRECTS_MAX} times")
+        raise InputError(
+            f"the file of the input {each.name}: {_shown(each.url)} leads on and on, {REDIRECTS_MAX} times"
+        )
 
     def _check(self, each, answer):
         status = answer.status
         if status in _TRY_AGAIN:
             raise _TryAgain(f"the answer was HTTP {status}")
         if status != 200:
-            raise InputError(
-                f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: the answer was HTTP {status}"
-            )
+            raise _unfetched(each, f"the answer was HTTP {status}")
         if answer.length is not None and answer.length > SIZE_MAX:
             raise _too_large(each, answer.length)
 
@@ -382,16 +375,33 @@ def _save(connection, answer, path, each, until):
 
     size = 0
     with open(path, "wb", buffering=0) as file:
-        for piece in _pieces(connection, answer):
+        for piece in _unpacked(_pieces(connection, answer), answer):
             size += len(piece)
             if size > SIZE_MAX:
                 raise _too_large(each, size)
             if monotonic() > until:
-                raise InputError(
-                    f"the file of the input {each.name} took longer than {FETCH_S:g} seconds to fetch from {_shown(each.url)}"
-                )
+                raise _unfetched(each, f"it took longer than {FETCH_S:g} seconds")
             while piece:
                 piece = piece[file.write(piece) :]
+
+
+def _unpacked(pieces, answer):
+    """The file itself, where a server packed it although it was not asked to."""
+    if (answer.get(b"content-encoding") or "identity").lower() not in ("gzip", "x-gzip", "deflate"):
+        yield from pieces
+        return
+    import zlib
+
+    # Of either form, with the header of zlib or of gzip.
+    unpack = zlib.decompressobj(wbits=47)
+    for piece in pieces:
+        try:
+            data = unpack.decompress(piece, CHUNK)
+            while data:
+                yield memoryview(data)
+                data = unpack.decompress(unpack.unconsumed_tail, CHUNK)
+        except zlib.error as error:
+            raise _TryAgain(f"its compression is broken: {error}") from None
 
 
 def _pieces(connection, answer):
@@ -414,6 +424,10 @@ def _pieces(connection, answer):
             raise _TryAgain(f"the connection was closed {left} bytes before the end")
         left -= count
         yield buffer[:count]
+
+
+def _unfetched(each, reason):
+    return InputError(f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: {reason}")
 
 
 def _too_large(each, size):
