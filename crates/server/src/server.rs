@@ -67,6 +67,7 @@ impl Server {
         let images = Images::open(config).await.map_err(|error| error.body())?;
         let payloads = Blobs::open(&path.join("payloads")).map_err(|error| store_error(&error))?;
         let engine = Engine::new(runtime, images, Arc::new(store), payloads, logs, trees, path);
+        let _ = engine.url.set(url.into());
         Ok(Arc::new(Self {
             engine,
             blobs,

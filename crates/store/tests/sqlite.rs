@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clunk_core::api::Lifetime;
 use clunk_store::{CallFilter, SqliteStore, StoreError, contract};
 
 async fn open(folder: &tempfile::TempDir) -> Result<SqliteStore, StoreError> {
@@ -95,7 +96,10 @@ async fn a_store_of_schema_1_is_brought_along() {
     assert_eq!(names, [("still", "running"), ("old", "stopped")]);
     assert_eq!(apps[1].functions, ["cube", "square"]);
     let running = store.running_apps().await.unwrap();
-    assert_eq!((running.len(), running[0].workspace.as_str(), running[0].detached), (1, "main", false));
+    assert_eq!(
+        (running.len(), running[0].workspace.as_str(), running[0].lifetime),
+        (1, "main", Lifetime::Leased)
+    );
 
     let calls = store.calls(CallFilter { limit: 10, ..CallFilter::default() }).await.unwrap();
     let found: Vec<_> =

@@ -26,6 +26,8 @@ const LOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a client spawns with one request.
 pub struct Spawn {
+    /// The id of the first call; None: a new one.
+    pub first: Option<CallId>,
     pub json: bool,
     pub method: Arc<str>,
     pub priority: i8,
@@ -84,10 +86,28 @@ pub async fn keep(engine: &Arc<Engine>, payload: Payload) -> Result<StoredPayloa
     }
 }
 
+/// Accepts a model's call under an id that its caller has written down before: it is on disk when this returns.
+pub async fn spawn_as(pool: &Arc<Pool>, id: CallId, input: Vec<u8>) -> Result<(), ErrorBody> {
+    // Until the store counts who refers to it.
+    let _used = pool.engine.payload_use.clone().read_owned().await;
+    let input = keep(&pool.engine, Payload::Memory(input.into())).await?;
+    let call = Spawn {
+        first: Some(id),
+        json: true,
+        method: "".into(),
+        priority: 0,
+        expires_ms: None,
+        inputs: vec![input],
+        key: None,
+        batch: None,
+    };
+    spawn(pool, call).await.map(drop)
+}
+
 /// Accepts calls: they are on disk when this returns.
 pub async fn spawn(pool: &Arc<Pool>, spawn: Spawn) -> Result<SpawnAnswer, ErrorBody> {
     let count = spawn.inputs.len() as u64;
-    let first = CallId::fresh();
+    let first = spawn.first.unwrap_or_else(CallId::fresh);
     let range = (first, count);
     {
         let mut state = pool.lock();
@@ -307,6 +327,19 @@ fn result(end: End) -> (ResultKind, Payload) {
 fn failure(error: ErrorBody, json: bool) -> StoredResult {
     let text = serde_json::to_vec(&ErrorAnswer { error }).expect("an error has a JSON form");
     StoredResult { kind: ResultKind::Failure, json, payload: StoredPayload::Inline(text.into()) }
+}
+
+/// A call that waits on disk only.
+pub fn cancel_on_disk(engine: &Engine, mut record: CallRecord) {
+    if record.ended_ms.is_some() {
+        return;
+    }
+    record.state = "canceled".into();
+    record.ended_ms = Some(now_ms());
+    record.error = Some("call-canceled: the call was canceled".into());
+    let (id, waiters) = (record.id, engine.waiters.clone());
+    let done = Box::new(move |_| waiters.wake(id));
+    engine.store.record(Change::Ended { record, result: None, done: Some(done) });
 }
 
 /// A stored result as the end of its call.

@@ -14,6 +14,7 @@ use crate::store::{NewApp, StoreError};
 pub enum Job {
     CreateApp(NewApp, Answer<()>),
     AddFunction(AppId, FunctionId, Box<FunctionSpec>, Answer<()>),
+    RetireFunction(FunctionId, Answer<()>),
     StopApp(AppId, u64, Answer<()>),
     StopOthers(Vec<AppId>, u64, Answer<u64>),
     AddUsage(Vec<UsageRow>, Answer<()>),
@@ -30,6 +31,9 @@ impl Job {
             Self::CreateApp(app, answer) => reply(answer, writer, async |c| create_app(c, &app).await).await,
             Self::AddFunction(app, id, spec, answer) => {
                 reply(answer, writer, async |c| add_function(c, app, id, &spec).await).await;
+            }
+            Self::RetireFunction(id, answer) => {
+                reply(answer, writer, async |c| retire_function(c, id).await).await;
             }
             Self::StopApp(id, now_ms, answer) => {
                 reply(answer, writer, async |c| stop_app(c, id, now_ms).await).await;
@@ -73,7 +77,7 @@ async fn create_app(connection: &mut SqliteConnection, app: &NewApp) -> Result<(
     .bind(&app.name)
     .bind(app.created_ms as i64)
     .bind(&app.workspace)
-    .bind(app.detached)
+    .bind(rows::lifetime_number(app.lifetime))
     .execute(&mut *connection)
     .await
     .map_err(failed("create app"))?;
@@ -116,6 +120,15 @@ async fn insert_function(
         .execute(connection)
         .await
         .map_err(failed("add function"))?;
+    Ok(())
+}
+
+async fn retire_function(connection: &mut SqliteConnection, id: FunctionId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE functions SET retired = 1 WHERE id = ?")
+        .bind(id.to_string())
+        .execute(connection)
+        .await
+        .map_err(failed("retire function"))?;
     Ok(())
 }
 

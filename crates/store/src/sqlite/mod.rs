@@ -213,6 +213,10 @@ impl Store for SqliteStore {
         self.job(|answer| Job::AddFunction(app, id, Box::new(spec), answer)).await
     }
 
+    async fn retire_function(&self, id: FunctionId) -> Result<(), StoreError> {
+        self.job(|answer| Job::RetireFunction(id, answer)).await
+    }
+
     async fn stop_app(&self, id: AppId, now_ms: u64) -> Result<(), StoreError> {
         self.job(|answer| Job::StopApp(id, now_ms, answer)).await
     }
