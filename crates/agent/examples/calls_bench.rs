@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use clunk_agent::frame::{HEADER_LEN, Header, Kind};
 use clunk_agent::{
-    Blame, CallEnd, DialPlace, Dispatch, Ended, Logs, Payload, Replica, ReplicaOwner, ReplicaSpec,
+    Blame, CallEnd, DialPlace, Dispatch, Ended, Logs, Payload, Replica, ReplicaOwner, ReplicaSpec, Value,
 };
 use clunk_core::error::ErrorBody;
 use clunk_core::id::{AppId, CallId, ContainerId, ReplicaId};
@@ -107,7 +107,7 @@ impl ReplicaOwner for Feeder {
         }
     }
 
-    fn yielded(&self, _replica: ReplicaId, _number: u64, _value: Payload) {}
+    fn yielded(&self, _replica: ReplicaId, _number: u64, _value: Value) {}
     fn lost(&self, _replica: ReplicaId, _numbers: Vec<u64>, _error: ErrorBody, _blame: Blame) {}
     fn connected(&self, _replica: ReplicaId, _socket: UnixStream, _place: DialPlace) {}
     fn ended(&self, _replica: ReplicaId, _ended: Ended, _lost: Vec<u64>) {}
@@ -181,7 +181,7 @@ fn spec(app: AppId, log: Arc<clunk_agent::AppLog>, concurrency: u32) -> ReplicaS
         container,
         start: String::new(),
         startup_timeout: Duration::from_secs(60),
-        log,
+        log: Some(log),
         concurrency,
         workers: 0,
     }

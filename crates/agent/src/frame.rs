@@ -27,7 +27,9 @@ macro_rules! kinds {
     };
 }
 
-// From 65 on they come from the runner.
+/// Kinds from this one on come from the runner.
+const FROM_RUNNER: u8 = 65;
+
 kinds! {
     Start = 1,
     Call = 2,
@@ -43,6 +45,14 @@ kinds! {
     StartFailed = 69,
     Yield = 70,
     WorkerEnded = 71,
+    Metric = 72,
+    File = 73,
+}
+
+impl Kind {
+    pub fn is_from_runner(self) -> bool {
+        self as u8 >= FROM_RUNNER
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +80,12 @@ pub enum FrameError {
     Text,
     #[error("file descriptors without a frame they belong to")]
     StrayFiles,
+    #[error("a payload in something that is not a regular file")]
+    NotAFile,
+    #[error("control text without a usable `{0}`")]
+    Field(&'static str),
+    #[error("more than {} output files of one call", crate::value::MAX_FILES)]
+    Files,
     #[error("a frame of kind {0:?} where none may be")]
     Unexpected(Kind),
     #[error("more than {WINDOW} values of one generator that nobody asked for")]

@@ -14,6 +14,7 @@ pub mod replica;
 mod serving;
 mod table;
 mod task;
+mod value;
 mod workers;
 
 pub use dial::{CONNECTIONS_MAX, DialPlace};
@@ -24,3 +25,4 @@ pub use polled::polled;
 pub use reason::Blame;
 pub use replica::{CANCEL_GRACE, CallEnd, Ended, Raised, Replica, ReplicaOwner, ReplicaSpec};
 pub use table::Dispatch;
+pub use value::{Metric, MetricMode, OutputFile, Value};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::io::unix::AsyncFd;
@@ -183,6 +184,11 @@ impl LinkReader {
         let control = std::str::from_utf8(&control).map_err(|_| FrameError::Text)?.to_owned();
         let payload = if header.file {
             let file = self.files.pop_front().ok_or(FrameError::NoFile)?;
+            // Whoever reads a pipe of a container waits for the container.
+            let mode = rustix::fs::fstat(&file)?.st_mode;
+            if header.kind.is_from_runner() && !FileType::from_raw_mode(mode).is_file() {
+                return Err(FrameError::NotAFile.into());
+            }
             Payload::File { file: Arc::new(file.into()), len: header.payload_len }
         } else {
             Payload::Memory(body)

@@ -24,6 +24,7 @@ use crate::payload::Payload;
 use crate::reason::Blame;
 use crate::table::{Canceling, Dispatch, Table, Touched};
 use crate::task::Task;
+use crate::value::{Metric, Value};
 
 /// How long a canceled call may take to end before its process is ended. With the time that takes, code that does not
 /// react is gone within a tenth of a second.
@@ -39,7 +40,8 @@ pub struct ReplicaSpec {
     /// Control text of the START frame.
     pub start: String,
     pub startup_timeout: Duration,
-    pub log: Arc<AppLog>,
+    /// Where its life and its output are written; with none its owner alone hears of them.
+    pub log: Option<Arc<AppLog>>,
     /// Inputs that one process takes at the same time.
     pub concurrency: u32,
     /// Processes that the program forks to take inputs; with none it takes them itself.
@@ -54,7 +56,11 @@ pub trait ReplicaOwner: Send + Sync + 'static {
     /// A call has ended, after so many microseconds of processor time (0 when it was less than a millisecond).
     fn answered(&self, replica: ReplicaId, number: u64, end: CallEnd, cpu_us: u64);
     /// A generator yielded a value.
-    fn yielded(&self, replica: ReplicaId, number: u64, value: Payload);
+    fn yielded(&self, replica: ReplicaId, number: u64, value: Value);
+    /// Something was printed; by the call of that number, or by the replica when it is 0.
+    fn printed(&self, _replica: ReplicaId, _number: u64, _stream: &str, _text: &str) {}
+    /// A call reports something about itself.
+    fn metric(&self, _replica: ReplicaId, _number: u64, _metric: Metric) {}
     /// A process of the replica is gone, or calls never reached one; the replica goes on. Why, and whose doing it was.
     fn lost(&self, replica: ReplicaId, numbers: Vec<u64>, error: ErrorBody, blame: Blame);
     /// The container asks for a connection to the server's API. It counts as open until `place` is dropped.
@@ -89,7 +95,7 @@ pub struct Raised {
 /// How a call on a replica ended.
 #[derive(Debug)]
 pub enum CallEnd {
-    Returned(Payload),
+    Returned(Value),
     Raised(Raised),
 }
 

@@ -22,6 +22,7 @@ use crate::reason::{Blame, stopped_error};
 use crate::replica::{CallEnd, Raised};
 use crate::table::Touched;
 use crate::task::{Cause, Task, Verdict};
+use crate::value::{self, Part};
 use crate::workers::Worker;
 
 /// How long a replica that was asked to stop may take before it is killed, and one whose link is closed until it ends.
@@ -273,7 +274,9 @@ impl<'a> Serving<'a> {
                     self.task.output(frame.call, &stream, text);
                 }
             }
-            Kind::Result | Kind::Exception => self.answer(source, frame),
+            Kind::Result | Kind::Exception => return self.answer(source, frame),
+            Kind::File => return self.file(source, frame),
+            Kind::Metric => return self.metric(source, frame),
             Kind::Yield => return self.yielded(source, frame),
             Kind::WorkerEnded if source == Source::First => self.worker_ended(&frame.control),
             Kind::Start
@@ -308,37 +311,66 @@ impl<'a> Serving<'a> {
         }
     }
 
-    fn answer(&mut self, source: Source, frame: Frame) {
+    fn answer(&mut self, source: Source, frame: Frame) -> Option<Cause> {
         // What C code printed before the end belongs before the end.
         if !std::mem::replace(&mut self.drained, true) {
             self.drain();
         }
         let mut touched = Touched::default();
-        {
+        let mut parts = {
             let mut table = self.task.replica.table();
-            if !table.answer(source.seat(), frame.call) {
-                return;
-            }
+            let parts = table.answer(source.seat(), frame.call)?;
             table.place_waiting(&mut touched);
-        }
+            parts
+        };
         touched.flush();
         self.deaths.clear();
         let (number, cpu_us) = (frame.call, frame::number(&frame.control, "cpu_us").unwrap_or(0));
-        let end = match frame.kind {
-            Kind::Result => CallEnd::Returned(frame.payload),
-            _ => CallEnd::Raised(raised(frame)),
+        let (end, broken) = match frame.kind {
+            Kind::Result => match value::value(frame.payload, &frame.control, &mut parts) {
+                Ok(value) => (CallEnd::Returned(value), None),
+                Err(error) => (CallEnd::Raised(unreadable(&error)), Some(error)),
+            },
+            _ => (CallEnd::Raised(raised(frame)), None),
         };
         self.task.owner.answered(self.task.replica.id, number, end, cpu_us);
+        self.broken(source, broken?.into())
     }
 
     fn yielded(&mut self, source: Source, frame: Frame) -> Option<Cause> {
-        let within = self.task.replica.table().yielded(source.seat(), frame.call);
-        match within {
-            Some(true) => self.task.owner.yielded(self.task.replica.id, frame.call, frame.payload),
-            Some(false) => return self.broken(source, FrameError::Window.into()),
-            None => {}
+        let found = {
+            let mut table = self.task.replica.table();
+            let parts = table.yielded(source.seat(), frame.call)?;
+            parts.and_then(|parts| value::value(frame.payload, &frame.control, parts))
+        };
+        match found {
+            Ok(value) => self.task.owner.yielded(self.task.replica.id, frame.call, value),
+            Err(error) => return self.broken(source, error.into()),
         }
         None
+    }
+
+    /// A file of an output, whose value follows.
+    fn file(&mut self, source: Source, frame: Frame) -> Option<Cause> {
+        let part = match Part::read(&frame.control, frame.payload) {
+            Ok(part) => part,
+            Err(error) => return self.broken(source, error.into()),
+        };
+        let few = self.task.replica.table().add_part(source.seat(), frame.call, part);
+        if few { None } else { self.broken(source, FrameError::Files.into()) }
+    }
+
+    fn metric(&mut self, source: Source, frame: Frame) -> Option<Cause> {
+        match value::metric(&frame.control, frame.payload) {
+            Ok(metric) => {
+                let there = self.task.replica.table().has(source.seat(), frame.call);
+                if there {
+                    self.task.owner.metric(self.task.replica.id, frame.call, metric);
+                }
+                None
+            }
+            Err(error) => self.broken(source, error.into()),
+        }
     }
 
     fn drain(&mut self) {
@@ -431,6 +463,12 @@ impl<'a> Serving<'a> {
         let (was_ready, stopping) = (self.ready, self.stopping);
         Verdict { cause, exit, was_ready, stopping, lost, memory_limit }
     }
+}
+
+/// What a call ends with whose answer broke the protocol.
+fn unreadable(error: &FrameError) -> Raised {
+    let (kind, package) = ("ProtocolError".into(), Payload::from(&b""[..]));
+    Raised { kind, message: error.to_string(), traceback: String::new(), package }
 }
 
 fn raised(frame: Frame) -> Raised {

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clunk_core::id::CallId;
 use tokio::time::Instant;
 
-use crate::frame::{Kind, WINDOW, control};
+use crate::frame::{FrameError, Kind, WINDOW, control};
 use crate::link::{Link, Outgoing};
 use crate::payload::Payload;
+use crate::value::{MAX_FILES, Part};
 
 /// One call for a replica.
 #[derive(Debug, Clone)]
@@ -34,6 +35,8 @@ struct Running {
     canceled: bool,
     /// Values it yielded ahead of what was credited; below zero when it was credited ahead.
     ahead: i64,
+    /// Files that came and whose value has not.
+    parts: Vec<Part>,
 }
 
 /// A process that takes calls.
@@ -159,8 +162,10 @@ impl Table {
         }
         for call in calls {
             let (id, logged) = (call.id, call.logged.clone());
-            self.calls
-                .insert(call.number, Running { id, logged, seat: at, batch, canceled: false, ahead: 0 });
+            self.calls.insert(
+                call.number,
+                Running { id, logged, seat: at, batch, canceled: false, ahead: 0, parts: Vec::new() },
+            );
             let (control, payload) = (call.control.as_str(), &call.payload);
             link.push(Outgoing { kind: Kind::Call, call: call.number, control, payload, socket: None });
         }
@@ -200,17 +205,25 @@ impl Table {
         self.orphans.retain(|orphan| !numbers.contains(orphan));
     }
 
-    /// A process answered a call. False: it had no such call.
-    pub fn answer(&mut self, seat: usize, number: u64) -> bool {
-        let had = self.calls.get(&number).is_some_and(|call| call.seat == seat);
-        if had {
-            self.remove(number);
-        }
-        had
+    /// A process answered a call: the files that came before. None: it had no such call.
+    pub fn answer(&mut self, seat: usize, number: u64) -> Option<Vec<Part>> {
+        self.calls.get(&number).filter(|call| call.seat == seat)?;
+        self.remove(number)
     }
 
-    fn remove(&mut self, number: u64) {
-        let Some(call) = self.calls.remove(&number) else { return };
+    /// A process that has a call sent a file of its output. False: they are too many.
+    pub fn add_part(&mut self, seat: usize, number: u64, part: Part) -> bool {
+        let Some(call) = self.calls.get_mut(&number).filter(|call| call.seat == seat) else { return true };
+        call.parts.push(part);
+        call.parts.len() <= MAX_FILES
+    }
+
+    pub fn has(&self, seat: usize, number: u64) -> bool {
+        self.calls.get(&number).is_some_and(|call| call.seat == seat)
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Vec<Part>> {
+        let call = self.calls.remove(&number)?;
         let last = match call.batch {
             None => true,
             Some(first) => {
@@ -226,6 +239,7 @@ impl Table {
             let seat = &mut self.seats[call.seat];
             seat.taken = seat.taken.saturating_sub(1);
         }
+        Some(call.parts)
     }
 
     /// Marks a call as canceled, with the time by which it has to have ended.
@@ -272,22 +286,23 @@ impl Table {
         self.seats[call.seat].link.clone()
     }
 
-    /// A process yielded a value of a call. None: it has no such call. False: more than it may.
-    pub fn yielded(&mut self, seat: usize, number: u64) -> Option<bool> {
+    /// A process yielded a value of a call: the files that came before it. None: it has no such call. An error: more than
+    /// it may.
+    pub fn yielded(&mut self, seat: usize, number: u64) -> Option<Result<&mut Vec<Part>, FrameError>> {
         let call = self.calls.get_mut(&number).filter(|call| call.seat == seat)?;
         call.ahead += 1;
-        Some(call.ahead <= WINDOW)
+        Some(if call.ahead <= WINDOW { Ok(&mut call.parts) } else { Err(FrameError::Window) })
     }
 
     /// The call in a frame's header, or the only one that runs when the output does not say. One more event of it is
     /// about to be logged.
-    pub fn logging_call(&self, number: u64) -> Option<CallId> {
-        let call = match self.calls.get(&number) {
-            None if number == 0 && self.calls.len() == 1 => self.calls.values().next(),
+    pub fn logging_call(&self, number: u64) -> Option<(u64, CallId)> {
+        let (number, call) = match self.calls.get_key_value(&number) {
+            None if number == 0 && self.calls.len() == 1 => self.calls.iter().next(),
             found => found,
         }?;
         call.logged.fetch_add(1, Ordering::Relaxed);
-        Some(call.id)
+        Some((*number, call.id))
     }
 
     /// Takes no more calls; the ones that had no place.
@@ -343,7 +358,7 @@ mod tests {
         give(&mut table, &[2, 3, 4, 5], false);
         assert_eq!(table.seats.iter().map(|seat| seat.taken).collect::<Vec<_>>(), [2, 2]);
         assert_eq!((table.calls.len(), table.waiting.len()), (4, 1));
-        assert!(table.answer(0, 1) && !table.answer(0, 1));
+        assert!(table.answer(0, 1).is_some() && table.answer(0, 1).is_none());
         give(&mut table, &[6], false);
         assert_eq!(table.waiting.len(), 2, "the one that waited comes first");
         table.place_waiting(&mut Touched::default());
@@ -361,10 +376,10 @@ mod tests {
         give(&mut table, &[1, 2, 3], true);
         give(&mut table, &[4], false);
         for number in [1, 2] {
-            assert!(table.answer(0, number));
+            assert!(table.answer(0, number).is_some());
             assert_eq!(table.free_seat(), None);
         }
-        assert!(table.answer(0, 3));
+        assert!(table.answer(0, 3).is_some());
         assert_eq!((table.free_seat(), table.batches.len()), (Some(0), 0));
     }
 
@@ -377,7 +392,7 @@ mod tests {
         assert!(matches!(table.cancel(1, now), Canceling::Running { seat: 0, .. }));
         assert!(matches!(table.cancel(1, now), Canceling::Done));
         assert!(matches!(table.cancel(9, now), Canceling::Done));
-        assert!(table.answer(0, 1));
+        assert!(table.answer(0, 1).is_some());
         assert_eq!(table.overdue(now), None);
         assert!(matches!(table.cancel(2, now), Canceling::Running { .. }));
         assert_eq!(table.overdue(now), Some(0));
@@ -388,9 +403,11 @@ mod tests {
         let mut table = Table::new(1, 1);
         table.seat(0, link());
         give(&mut table, &[1], false);
-        assert!((0..WINDOW).all(|_| table.yielded(0, 1) == Some(true)));
+        let mut within = |number| table.yielded(0, number).map(|parts| parts.is_ok());
+        assert!((0..WINDOW).all(|_| within(1) == Some(true)));
+        assert_eq!(within(7), None);
         assert!(table.credit(1, 2).is_some());
-        assert_eq!([0; 3].map(|_| table.yielded(0, 1)), [Some(true), Some(true), Some(false)]);
-        assert_eq!(table.yielded(0, 7), None);
+        let mut within = |number| table.yielded(0, number).map(|parts| parts.is_ok());
+        assert_eq!([0; 3].map(|_| within(1)), [Some(true), Some(true), Some(false)]);
     }
 }

@@ -18,7 +18,7 @@ use crate::serving::Serving;
 pub(crate) struct Task {
     pub replica: Arc<Replica>,
     pub owner: Arc<dyn ReplicaOwner>,
-    pub log: Arc<AppLog>,
+    pub log: Option<Arc<AppLog>>,
 }
 
 /// What made the serving loop end.
@@ -119,7 +119,8 @@ impl Task {
     }
 
     pub fn event(&self, state: &str, detail: &str) {
-        self.log.write(&AppEvent::Replica {
+        let Some(log) = &self.log else { return };
+        log.write(&AppEvent::Replica {
             time_ms: now_ms(),
             replica: self.replica.id,
             function: self.replica.function.clone(),
@@ -128,15 +129,18 @@ impl Task {
         });
     }
 
-    pub fn output(&self, call: u64, stream: &str, text: &[u8]) {
-        let call = self.replica.table().logging_call(call);
-        self.log.write(&AppEvent::Log(LogEvent {
+    pub fn output(&self, number: u64, stream: &str, text: &[u8]) {
+        let (number, call) = self.replica.table().logging_call(number).unzip();
+        let text = String::from_utf8_lossy(text);
+        self.owner.printed(self.replica.id, number.unwrap_or(0), stream, &text);
+        let Some(log) = &self.log else { return };
+        log.write(&AppEvent::Log(LogEvent {
             time_ms: now_ms(),
             function: self.replica.function.clone(),
             replica: self.replica.id,
             call,
             stream: stream.into(),
-            text: String::from_utf8_lossy(text).into_owned(),
+            text: text.into_owned(),
         }));
     }
 }

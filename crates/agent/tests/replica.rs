@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clunk_agent::frame::{HEADER_LEN, INLINE_MAX, Kind, WINDOW, field};
-use clunk_agent::{Blame, CallEnd, DialPlace, Ended, Logs, Payload, Replica, ReplicaOwner};
+use clunk_agent::link::Outgoing;
+use clunk_agent::{Blame, CallEnd, DialPlace, Ended, Logs, Payload, Replica, ReplicaOwner, Value};
 use clunk_core::api::AppEvent;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{AppId, ReplicaId};
@@ -189,11 +190,61 @@ async fn a_generator_sends_what_was_credited() {
         }
         let event = rig.event().await;
         assert!(
-            matches!(&event, Event::Yielded { number: 1, value } if text(value).is_empty()),
+            matches!(&event, Event::Yielded { number: 1, value } if text(&value.payload).is_empty()),
             "{at}: {event:?}"
         );
     }
     assert_eq!(rig.answer().await.0, 1);
+}
+
+#[tokio::test]
+async fn a_value_comes_with_its_files_and_after_its_metrics() {
+    let mut rig = Rig::new(ONE, |mut runner| async move {
+        runner.wire.ready();
+        let call = runner.wire.expect(Kind::Call).await.call;
+        let payload = &Payload::from(&b"7"[..]);
+        let say = |kind, control: &str| {
+            runner.wire.link.send(Outgoing { kind, call, control, payload, socket: None });
+        };
+        say(Kind::Metric, "name=tokens\nmode=incr\n");
+        say(Kind::File, "index=0\nname=/tmp/a.png\ntype=image/png\n");
+        say(Kind::File, "index=1\nname=b\ntype=text/plain\n");
+        say(Kind::Yield, "files=[[\"\",1]]\n");
+        say(Kind::Result, "files=[[\"/image\",0]]\n");
+        runner.wire.serve().await
+    });
+    rig.ready().await;
+    rig.send(&[1]);
+    let event = rig.event().await;
+    let Event::Metric { number: 1, metric } = &event else { panic!("no metric: {event:?}") };
+    assert_eq!((metric.name.as_str(), &metric.value[..]), ("tokens", &b"7"[..]));
+    let event = rig.event().await;
+    let Event::Yielded { number: 1, value } = &event else { panic!("no value: {event:?}") };
+    assert_eq!((value.files[0].pointer.as_str(), value.files[0].name.as_str()), ("", "b"));
+    let (_, end) = rig.answer().await;
+    let CallEnd::Returned(value) = &end else { panic!("no result: {end:?}") };
+    let file = &value.files[0];
+    assert_eq!(
+        (file.pointer.as_str(), file.name.as_str(), file.media_type.as_str()),
+        ("/image", "a.png", "image/png")
+    );
+    assert_eq!(text(&file.content), "7");
+}
+
+#[tokio::test]
+async fn a_file_that_no_value_can_have_ends_the_replica() {
+    let mut rig = Rig::new(ONE, |mut runner| async move {
+        runner.wire.ready();
+        let call = runner.wire.expect(Kind::Call).await.call;
+        runner.wire.say(Kind::Result, call, "files=[[\"\",5]]\n");
+        runner.wire.hang().await
+    });
+    rig.ready().await;
+    rig.send(&[1]);
+    let (_, end) = rig.answer().await;
+    assert!(matches!(end, CallEnd::Raised(raised) if raised.message.contains("`files`")));
+    let (ended, lost) = rig.ended().await;
+    assert!(matches!(ended, Ended::Crashed { .. }) && lost.is_empty());
 }
 
 #[tokio::test]
@@ -444,7 +495,7 @@ impl ReplicaOwner for Feeder {
         self.feed();
     }
 
-    fn yielded(&self, _replica: ReplicaId, _number: u64, _value: Payload) {}
+    fn yielded(&self, _replica: ReplicaId, _number: u64, _value: Value) {}
     fn lost(&self, _replica: ReplicaId, _numbers: Vec<u64>, _error: ErrorBody, _blame: Blame) {}
     fn connected(&self, _replica: ReplicaId, _socket: std::os::unix::net::UnixStream, _place: DialPlace) {}
     fn ended(&self, _replica: ReplicaId, _ended: Ended, _lost: Vec<u64>) {}

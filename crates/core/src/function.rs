@@ -60,6 +60,26 @@ pub struct Entry {
     /// Of a class: its parameters, pickled, in base 64. Each set of them has replicas of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameters: Option<String>,
+    /// Of a Cog model: what it is run for. `module` is then the path of its file below `source_root`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cog: Option<CogTask>,
+}
+
+/// What a Cog model is run for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CogTask {
+    Predict,
+    Train,
+}
+
+impl CogTask {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Predict => "predict",
+            Self::Train => "train",
+        }
+    }
 }
 
 /// A method of a class that can be called.

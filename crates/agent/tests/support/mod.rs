@@ -9,7 +9,8 @@ use clunk_agent::frame::{Kind, control, field};
 use clunk_agent::link::{Link, Outgoing};
 use clunk_agent::reader::{Frame, LinkReader};
 use clunk_agent::{
-    AppLog, Blame, CallEnd, DialPlace, Dispatch, Ended, Logs, Payload, Replica, ReplicaOwner, ReplicaSpec,
+    AppLog, Blame, CallEnd, DialPlace, Dispatch, Ended, Logs, Metric, Payload, Replica, ReplicaOwner,
+    ReplicaSpec, Value,
 };
 use clunk_core::error::ErrorBody;
 use clunk_core::id::{AppId, CallId, ContainerId, ReplicaId};
@@ -27,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Event {
     Ready,
     Answered { number: u64, end: CallEnd, cpu_us: u64 },
-    Yielded { number: u64, value: Payload },
+    Yielded { number: u64, value: Value },
+    Metric { number: u64, metric: Metric },
     Lost { numbers: Vec<u64>, error: ErrorBody, blame: Blame },
     Connected { socket: UnixStream, place: DialPlace },
     Ended { ended: Ended, lost: Vec<u64> },
@@ -51,8 +53,12 @@ impl ReplicaOwner for Recorder {
         self.record(Event::Answered { number, end, cpu_us });
     }
 
-    fn yielded(&self, _replica: ReplicaId, number: u64, value: Payload) {
+    fn yielded(&self, _replica: ReplicaId, number: u64, value: Value) {
         self.record(Event::Yielded { number, value });
+    }
+
+    fn metric(&self, _replica: ReplicaId, number: u64, metric: Metric) {
+        self.record(Event::Metric { number, metric });
     }
 
     fn lost(&self, _replica: ReplicaId, numbers: Vec<u64>, error: ErrorBody, blame: Blame) {
@@ -159,7 +165,7 @@ pub fn spec(shape: Shape, app: AppId, log: Arc<AppLog>) -> ReplicaSpec {
         container: container(),
         start: control([("module", "m")]),
         startup_timeout: shape.startup,
-        log,
+        log: Some(log),
         concurrency: shape.concurrency,
         workers: shape.workers,
     }
@@ -203,7 +209,7 @@ pub fn text(payload: &Payload) -> String {
 
 pub fn returned(end: &CallEnd) -> String {
     match end {
-        CallEnd::Returned(payload) => text(payload),
+        CallEnd::Returned(value) => text(&value.payload),
         CallEnd::Raised(raised) => panic!("raised {}", raised.kind),
     }
 }

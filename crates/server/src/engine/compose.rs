@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clunk_core::Digest;
 use clunk_core::error::{ErrorBody, ErrorCode};
-use clunk_core::function::FunctionSpec;
+use clunk_core::function::{CogTask, FunctionSpec};
 use clunk_core::id::{AppId, ContainerId, ImageId, ReplicaId};
 use clunk_image::{BuiltImage, ImageConfig, PartialImage, RUNNER_PATH};
 use clunk_runtime::{BindMount, ContainerSpec, Limits, Network, Profile, RootFs, Stdio, Upper};
@@ -131,7 +131,13 @@ impl Template {
     pub fn start(&self, pool: &Pool, app: AppId, replica: ReplicaId) -> String {
         let ids = [pool.id.to_string(), app.to_string(), replica.to_string(), pool.spec.image.to_string()];
         let (entry, policy) = (&pool.spec.entry, &pool.spec.policy);
-        let mode = if entry.methods.is_empty() { "function" } else { "class" };
+        let mode = match (entry.cog, entry.methods.is_empty()) {
+            (Some(_), _) => "cog",
+            (None, true) => "function",
+            (None, false) => "class",
+        };
+        let task = entry.cog.map_or("", CogTask::name);
+        let api_url = pool.engine.url.get().map_or("", String::as_str);
         let concurrency = policy.concurrency.max_inputs.to_string();
         let workers = policy.workers.to_string();
         let fields = [
@@ -139,6 +145,8 @@ impl Template {
             ("workers", workers.as_str()),
             ("batching", if policy.batching.is_some() { "1" } else { "0" }),
             ("parameters", entry.parameters.as_deref().unwrap_or_default()),
+            ("task", task),
+            ("api_url", if task.is_empty() { "" } else { api_url }),
         ];
         let more = fields.into_iter().filter(|(_, value)| !matches!(*value, "" | "0"));
         let always = [

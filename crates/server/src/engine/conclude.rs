@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use clunk_agent::Payload;
+use clunk_agent::frame::WINDOW;
 use clunk_agent::replica::now_ms;
+use clunk_agent::{Metric, OutputFile, Value};
 use clunk_core::call::{Action, Blame, Event, Outcome};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::Retries;
@@ -13,7 +14,11 @@ use clunk_store::Change;
 
 use super::durable;
 use super::live::{End, Finished, Live, Sink, Streamed};
+use super::observer::{Finish, ObservedEnd, Observer};
 use super::pool::{Pool, State};
+
+/// Values of a watched generator that are credited together.
+const OBSERVED_CREDIT: u64 = WINDOW as u64 / 4;
 
 impl Pool {
     /// Applies an event to a call and does what follows from it.
@@ -97,7 +102,19 @@ impl Pool {
         let record = live.record(self, Some(now_ms()));
         let logged = live.logged();
         match live.sink {
-            Sink::Durable { .. } => return durable::ended(&self.engine, record, end, live.request.json),
+            Sink::Durable { .. } => {
+                return match self.observer() {
+                    Some(observer) => {
+                        let observed = observed(&end, live.files);
+                        observer.ended(
+                            record.clone(),
+                            observed,
+                            Finish { engine: self.engine.clone(), record, end },
+                        );
+                    }
+                    None => durable::ended(&self.engine, record, end, live.request.json),
+                };
+            }
             Sink::One(waiter) => {
                 let _ = waiter.send(Finished { id, end, logged });
             }
@@ -109,15 +126,41 @@ impl Pool {
     }
 
     /// A generator has given a value.
-    pub(super) fn yielded(&self, replica: ReplicaId, number: u64, value: Payload) {
+    pub(super) fn yielded(&self, replica: ReplicaId, number: u64, value: Value) {
         let mut state = self.lock();
-        let call =
-            state.replicas.get(&replica).and_then(|slot| slot.running.get(&number)).map(|one| one.call);
-        let Some(live) = call.and_then(|id| state.calls.get_mut(&id)) else { return };
+        let State { replicas, calls, .. } = &mut *state;
+        let Some(slot) = replicas.get(&replica) else { return };
+        let Some(live) = slot.running.get(&number).and_then(|one| calls.get_mut(&one.call)) else { return };
         live.yielded += 1;
-        if let Sink::Stream(stream) = &live.sink {
-            let _ = stream.try_send(Streamed::Value(value));
+        match (&live.sink, self.observer()) {
+            (Sink::Stream(stream), _) => drop(stream.try_send(Streamed::Value(value.payload))),
+            (Sink::Durable { .. }, Some(observer)) => {
+                observer.yielded(live.request.id, value);
+                // It is kept as it comes: nobody's reading holds the generator.
+                if live.yielded % OBSERVED_CREDIT == 0 {
+                    slot.replica.credit(number, OBSERVED_CREDIT as u32);
+                }
+            }
+            _ => {}
         }
+    }
+
+    /// The observer of a call that runs, with the call; None when nobody watches.
+    fn observed_call(&self, replica: ReplicaId, number: u64, tell: impl FnOnce(&dyn Observer, CallId)) {
+        let Some(observer) = self.observer() else { return };
+        let state = self.lock();
+        let running = state.replicas.get(&replica).and_then(|slot| slot.running.get(&number));
+        if let Some(running) = running {
+            tell(observer.as_ref(), running.call);
+        }
+    }
+
+    pub(super) fn printed(&self, replica: ReplicaId, number: u64, stream: &str, text: &str) {
+        self.observed_call(replica, number, |observer, call| observer.printed(call, stream, text));
+    }
+
+    pub(super) fn metric(&self, replica: ReplicaId, number: u64, metric: Metric) {
+        self.observed_call(replica, number, |observer, call| observer.metric(call, metric));
     }
 
     /// The client of a generator has taken values.
@@ -149,6 +192,14 @@ impl Pool {
         let picked: Vec<_> =
             self.lock().calls.values().filter(|live| which(live)).map(|live| live.request.id).collect();
         picked.iter().filter(|id| self.cancel(**id, terminate)).count() as u64
+    }
+}
+
+fn observed(end: &End, files: Vec<OutputFile>) -> ObservedEnd {
+    match end {
+        End::Value(payload) => ObservedEnd::Returned(Value { payload: payload.clone(), files }),
+        End::Raised(raised) => ObservedEnd::Raised(raised.clone()),
+        End::Failed(error) => ObservedEnd::Failed(error.clone()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clunk_agent::payload::MAX_PAYLOAD;
 use clunk_agent::replica::now_ms;
-use clunk_agent::{CallEnd, Dispatch};
+use clunk_agent::{CallEnd, Dispatch, Value};
 use clunk_core::call::{Blame, Event};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{CallId, ReplicaId};
@@ -83,6 +83,9 @@ impl Pool {
             live.at = Some((replica, number));
             slot.running.insert(number, Running { call: *id, attempt, since: now, group });
             self.engine.changed(self, live);
+            if let Some(observer) = self.observer() {
+                observer.started(*id, attempt);
+            }
             let (control, logged) = (control(live), live.logged.clone());
             dispatches.push(Dispatch { number, id: *id, control, payload, logged });
         }
@@ -141,10 +144,15 @@ impl Pool {
             live.cpu_us += cpu_us;
         }
         let (event, end) = match end {
-            CallEnd::Returned(payload) if payload.len() > MAX_PAYLOAD => {
+            CallEnd::Returned(Value { payload, .. }) if payload.len() > MAX_PAYLOAD => {
                 (Event::Raise { attempt }, End::Failed(too_large(payload.len())))
             }
-            CallEnd::Returned(payload) => (Event::Return { attempt }, End::Value(payload)),
+            CallEnd::Returned(Value { payload, files }) => {
+                if let Some(live) = state.calls.get_mut(&running.call) {
+                    live.files = files;
+                }
+                (Event::Return { attempt }, End::Value(payload))
+            }
             CallEnd::Raised(raised) => (Event::Raise { attempt }, End::Raised(raised)),
         };
         self.conclude(&mut state, running.call, event, Some(end));

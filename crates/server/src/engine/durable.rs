@@ -26,6 +26,8 @@ const LOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a client spawns with one request.
 pub struct Spawn {
+    /// The id of the first call; None: a new one.
+    pub first: Option<CallId>,
     pub json: bool,
     pub method: Arc<str>,
     pub priority: i8,
@@ -84,10 +86,28 @@ pub async fn keep(engine: &Arc<Engine>, payload: Payload) -> Result<StoredPayloa
     }
 }
 
+/// Accepts a model's call under an id that its caller has written down before: it is on disk when this returns.
+pub async fn spawn_as(pool: &Arc<Pool>, id: CallId, input: Vec<u8>) -> Result<(), ErrorBody> {
+    // Until the store counts who refers to it.
+    let _used = pool.engine.payload_use.clone().read_owned().await;
+    let input = keep(&pool.engine, Payload::Memory(input.into())).await?;
+    let call = Spawn {
+        first: Some(id),
+        json: true,
+        method: "".into(),
+        priority: 0,
+        expires_ms: None,
+        inputs: vec![input],
+        key: None,
+        batch: None,
+    };
+    spawn(pool, call).await.map(drop)
+}
+
 /// Accepts calls: they are on disk when this returns.
 pub async fn spawn(pool: &Arc<Pool>, spawn: Spawn) -> Result<SpawnAnswer, ErrorBody> {
     let count = spawn.inputs.len() as u64;
-    let first = CallId::fresh();
+    let first = spawn.first.unwrap_or_else(CallId::fresh);
     let range = (first, count);
     {
         let mut state = pool.lock();

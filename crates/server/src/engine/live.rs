@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use clunk_agent::{Payload, Raised};
+use clunk_agent::{OutputFile, Payload, Raised};
 use clunk_core::api::CallRecord;
 use clunk_core::call::CallState;
 use clunk_core::error::ErrorBody;
@@ -86,6 +86,8 @@ pub struct Live {
     pub cpu_us: u64,
     /// Values that a generator has given: from the first on it is not run again.
     pub yielded: u64,
+    /// Files of the value that it returned.
+    pub files: Vec<OutputFile>,
 }
 
 impl Live {

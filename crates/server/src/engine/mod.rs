@@ -9,6 +9,7 @@ mod fleet;
 mod keeper;
 pub mod live;
 mod meter;
+pub mod observer;
 pub mod outbox;
 mod pool;
 mod queue;
@@ -38,6 +39,7 @@ pub use waiters::{Waiter, Waiters};
 
 use crate::answer::{io_error, not_found, store_error};
 use fleet::Room;
+use observer::Observer;
 use pool::Counter;
 
 /// Changes of calls that a slow reader may be behind by; then it misses some and is told so.
@@ -66,6 +68,9 @@ pub struct Engine {
     ties: Counter,
     metering: AtomicBool,
     door: OnceLock<Door>,
+    observer: OnceLock<Arc<dyn Observer>>,
+    /// Where clients reach the server; once that is known.
+    pub url: OnceLock<String>,
     /// Held from when a payload is put into its folder until the store knows who refers to it, against the one who
     /// removes what nobody refers to.
     pub payload_use: Arc<tokio::sync::RwLock<()>>,
@@ -119,6 +124,8 @@ impl Engine {
             ties: Counter::default(),
             metering: AtomicBool::new(false),
             door: OnceLock::new(),
+            observer: OnceLock::new(),
+            url: OnceLock::new(),
             payload_use: Arc::default(),
             removing: tokio::sync::RwLock::default(),
             me: me.clone(),
@@ -335,6 +342,11 @@ impl Engine {
     /// Who serves the connections that containers open.
     pub fn set_door(&self, door: Door) {
         let _ = self.door.set(door);
+    }
+
+    /// Who watches the calls of models. Before apps are restored.
+    pub fn set_observer(&self, observer: Arc<dyn Observer>) {
+        let _ = self.observer.set(observer);
     }
 
     fn knock(&self, app: AppId, socket: UnixStream, place: DialPlace) {

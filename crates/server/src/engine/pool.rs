@@ -32,6 +32,7 @@ use super::app::{App, Haste};
 use super::compose::Template;
 use super::live::{Live, Request, Sink};
 use super::meter::Meter;
+use super::observer::Observer;
 use super::queue::{Place, Queue};
 
 /// Attached calls that may wait for one function: their inputs are in memory.
@@ -181,6 +182,11 @@ impl Pool {
         Ok(pool)
     }
 
+    /// Who watches its calls.
+    pub(super) fn observer(&self) -> Option<&Arc<dyn Observer>> {
+        self.spec.entry.cog.and_then(|_| self.engine.observer.get())
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no panic while locked")
     }
@@ -190,6 +196,10 @@ impl Pool {
         let mut state = self.lock();
         if state.closed.is_some() {
             return Err(app_stopped());
+        }
+        if self.spec.entry.cog.is_some() {
+            return Err(ErrorBody::new(ErrorCode::BadRequest, "a model is not called like a function")
+                .hint("make a prediction: POST /replicate/v1/predictions"));
         }
         if !state.has_room() {
             let waiting = state.queue.attached();
@@ -245,6 +255,7 @@ impl Pool {
             last: None,
             cpu_us: 0,
             yielded: 0,
+            files: Vec::new(),
         };
         match live.is_durable() {
             true => state.queue.hold(live.held_bytes()),

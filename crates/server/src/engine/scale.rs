@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clunk_agent::replica::now_ms;
-use clunk_agent::{CallEnd, DialPlace, Ended, Replica, ReplicaOwner, ReplicaSpec};
+use clunk_agent::{CallEnd, DialPlace, Ended, Metric, Replica, ReplicaOwner, ReplicaSpec, Value};
 use clunk_core::api::Scaling;
 use clunk_core::autoscaler::{self, Bounds, Decision, Demand};
 use clunk_core::call::{Blame, Event};
@@ -256,7 +256,7 @@ impl Pool {
             container: self.template.container(ContainerId::fresh(), id),
             start: self.template.start(self, self.app, id),
             startup_timeout: startup,
-            log: self.log.clone(),
+            log: Some(self.log.clone()),
             concurrency: policy.concurrency.max_inputs,
             workers: policy.workers,
         };
@@ -424,8 +424,16 @@ impl ReplicaOwner for Owner {
         self.0.answered(replica, number, end, cpu_us);
     }
 
-    fn yielded(&self, replica: ReplicaId, number: u64, value: clunk_agent::Payload) {
+    fn yielded(&self, replica: ReplicaId, number: u64, value: Value) {
         self.0.yielded(replica, number, value);
+    }
+
+    fn printed(&self, replica: ReplicaId, number: u64, stream: &str, text: &str) {
+        self.0.printed(replica, number, stream, text);
+    }
+
+    fn metric(&self, replica: ReplicaId, number: u64, metric: Metric) {
+        self.0.metric(replica, number, metric);
     }
 
     fn lost(&self, replica: ReplicaId, numbers: Vec<u64>, error: ErrorBody, blame: Blame) {

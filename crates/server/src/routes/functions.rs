@@ -321,8 +321,16 @@ pub async fn spawn(
     // Of another function it is another key.
     let key = key.map(|key| format!("{} {key}", pool.id));
     let (json, method) = (head.json, head.method);
-    let asked =
-        Spawn { json, method, priority: head.priority, expires_ms: head.expires_ms, inputs, key, batch };
+    let asked = Spawn {
+        first: None,
+        json,
+        method,
+        priority: head.priority,
+        expires_ms: head.expires_ms,
+        inputs,
+        key,
+        batch,
+    };
     // The request may be given up; what has begun to be written is finished.
     let accepted = tokio::spawn(async move {
         let _used = used;
