@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{io_error, store_error};
 use crate::engine::Engine;
+use crate::models::Models;
 use crate::state::{StateDir, Token};
 
 /// Processes and threads of a build step.
@@ -23,6 +24,7 @@ const MAX_BUILD_PIDS: u64 = 16_384;
 /// What is shared by all requests.
 pub struct Server {
     pub engine: Arc<Engine>,
+    pub models: Arc<Models>,
     pub blobs: Blobs,
     pub token: Token,
     pub url: String,
@@ -68,8 +70,10 @@ impl Server {
         let payloads = Blobs::open(&path.join("payloads")).map_err(|error| store_error(&error))?;
         let engine = Engine::new(runtime, images, Arc::new(store), payloads, logs, trees, path);
         let _ = engine.url.set(url.into());
+        let models = Models::open(engine.clone(), path, stopping.clone())?;
         Ok(Arc::new(Self {
             engine,
+            models,
             blobs,
             token,
             url: url.into(),
