@@ -1,70 +1,51 @@
 //! Bodies of requests. Everything that is wrong with one is said at once, each with its place.
 
+use clunk_core::Digest;
+use clunk_core::model::{Configuration, ModelName, ModelTexts, Visibility, Webhook, WebhookEvent};
 use serde_json::{Map, Value};
 
 use super::problem::{InvalidField, Problem};
-use super::reference::{Name, Reference, is_name, version};
+use super::reference::{Reference, version};
 
 /// Containers that a deployment may ask for; as many as a function may have.
 pub const MAX_INSTANCES: u64 = 10_000;
-const EVENTS: [&str; 4] = ["start", "output", "logs", "completed"];
-
-/// Where news of a prediction or a training go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hook {
-    pub url: Option<String>,
-    /// As it was sent; absent is the vendor's default.
-    pub events: Option<Vec<String>>,
-}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreatePrediction {
     /// Absent where the path names the model.
     pub version: Option<Reference>,
     pub input: Map<String, Value>,
-    pub hook: Hook,
+    pub webhook: Option<Webhook>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateTraining {
+    /// As it was sent: what is no name does not exist either.
     pub destination: String,
     pub input: Map<String, Value>,
-    pub hook: Hook,
+    pub webhook: Option<Webhook>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateModel {
-    pub model: Name,
-    pub is_public: bool,
+    pub name: ModelName,
+    pub visibility: Visibility,
     pub hardware: String,
     pub texts: ModelTexts,
 }
 
-/// What is said about a model: absent stays as it is, `null` clears it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ModelTexts {
-    pub description: Option<Option<String>>,
-    pub readme: Option<Option<String>>,
-    pub github_url: Option<Option<String>>,
-    pub paper_url: Option<Option<String>>,
-    pub weights_url: Option<Option<String>>,
-    pub license_url: Option<Option<String>>,
-    pub cover_image_url: Option<Option<String>>,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateDeployment {
+    /// Its owner is the account's.
     pub name: String,
-    pub model: Name,
-    pub version: String,
-    pub hardware: String,
-    pub min_instances: u32,
-    pub max_instances: u32,
+    pub model: ModelName,
+    pub version: Digest,
+    pub configuration: Configuration,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpdateDeployment {
-    pub version: Option<String>,
+    pub version: Option<Digest>,
     pub hardware: Option<String>,
     pub min_instances: Option<u32>,
     pub max_instances: Option<u32>,
@@ -75,63 +56,64 @@ pub fn create_prediction(body: &[u8], named: bool) -> Result<CreatePrediction, P
     let mut fields = Fields::read(body)?;
     let input = fields.required("input", object);
     let version = if named { None } else { fields.required("version", reference) };
-    let hook = fields.hook();
+    let webhook = fields.webhook();
     // Streaming is always offered where the model can: the wish is read and changes nothing.
     fields.optional("stream", boolean);
-    fields.finish()?;
-    Ok(CreatePrediction { version, input: input.unwrap_or_default(), hook })
+    let wrong = fields.finish();
+    match (input, wrong) {
+        (Some(input), None) => Ok(CreatePrediction { version, input, webhook }),
+        (_, wrong) => Err(wrong.unwrap_or_else(nothing_wrong)),
+    }
 }
 
 pub fn create_training(body: &[u8]) -> Result<CreateTraining, Problem> {
     let mut fields = Fields::read(body)?;
     let destination = fields.required("destination", string);
     let input = fields.required("input", object);
-    let hook = fields.hook();
-    fields.finish()?;
-    Ok(CreateTraining {
-        destination: destination.unwrap_or_default(),
-        input: input.unwrap_or_default(),
-        hook,
-    })
+    let webhook = fields.webhook();
+    match (destination, input, fields.finish()) {
+        (Some(destination), Some(input), None) => Ok(CreateTraining { destination, input, webhook }),
+        (_, _, wrong) => Err(wrong.unwrap_or_else(nothing_wrong)),
+    }
 }
 
 pub fn create_model(body: &[u8]) -> Result<CreateModel, Problem> {
     let mut fields = Fields::read(body)?;
-    let (owner, name) = (fields.required("owner", name), fields.required("name", name));
-    let is_public = fields.required("visibility", visibility);
+    let (owner, name) = (fields.required("owner", name_part), fields.required("name", name_part));
+    let visibility = fields.required("visibility", visibility);
     let hardware = fields.required("hardware", string);
     let texts = fields.texts(&["description", "github_url", "paper_url", "license_url", "cover_image_url"]);
-    fields.finish()?;
-    let model = Name { owner: owner.unwrap_or_default(), name: name.unwrap_or_default() };
-    let (is_public, hardware) = (is_public.unwrap_or_default(), hardware.unwrap_or_default());
-    Ok(CreateModel { model, is_public, hardware, texts })
+    let name = owner.zip(name).and_then(|(owner, name)| ModelName::new(&owner, &name).ok());
+    match (name, visibility, hardware, fields.finish()) {
+        (Some(name), Some(visibility), Some(hardware), None) => {
+            Ok(CreateModel { name, visibility, hardware, texts })
+        }
+        (.., wrong) => Err(wrong.unwrap_or_else(nothing_wrong)),
+    }
 }
 
 pub fn update_model(body: &[u8]) -> Result<ModelTexts, Problem> {
     let mut fields = Fields::read(body)?;
     let names = ["description", "readme", "github_url", "paper_url", "weights_url", "license_url"];
     let texts = fields.texts(&names);
-    fields.finish()?;
-    Ok(texts)
+    fields.finish().map_or(Ok(texts), Err)
 }
 
 pub fn create_deployment(body: &[u8]) -> Result<CreateDeployment, Problem> {
     let mut fields = Fields::read(body)?;
-    let (deployment, model) = (fields.required("name", name), fields.required("model", model));
+    let (name, model) = (fields.required("name", name_part), fields.required("model", model));
     let (version, hardware) = (fields.required("version", version_id), fields.required("hardware", string));
     let (min, max) =
         (fields.required("min_instances", instances), fields.required("max_instances", instances));
     fields.order(min, max);
-    fields.finish()?;
-    let model = model.unwrap_or_else(|| Name { owner: String::new(), name: String::new() });
-    Ok(CreateDeployment {
-        name: deployment.unwrap_or_default(),
-        model,
-        version: version.unwrap_or_default(),
-        hardware: hardware.unwrap_or_default(),
-        min_instances: min.unwrap_or_default(),
-        max_instances: max.unwrap_or_default(),
-    })
+    let wrong = fields.finish();
+    match (name.zip(model), version.zip(hardware), min.zip(max), wrong) {
+        (Some((name, model)), Some((version, hardware)), Some((min_instances, max_instances)), None) => {
+            let configuration = Configuration { hardware, min_instances, max_instances };
+            Ok(CreateDeployment { name, model, version, configuration })
+        }
+        (.., wrong) => Err(wrong.unwrap_or_else(nothing_wrong)),
+    }
 }
 
 pub fn update_deployment(body: &[u8]) -> Result<UpdateDeployment, Problem> {
@@ -140,8 +122,13 @@ pub fn update_deployment(body: &[u8]) -> Result<UpdateDeployment, Problem> {
     let (min, max) =
         (fields.optional("min_instances", instances), fields.optional("max_instances", instances));
     fields.order(min, max);
-    fields.finish()?;
-    Ok(UpdateDeployment { version, hardware, min_instances: min, max_instances: max })
+    let changes = UpdateDeployment { version, hardware, min_instances: min, max_instances: max };
+    fields.finish().map_or(Ok(changes), Err)
+}
+
+/// What is absent without a reason said is a mistake of this module, and still only a refusal.
+fn nothing_wrong() -> Problem {
+    Problem::invalid(vec![InvalidField::new("invalid", "", "the body does not fit")])
 }
 
 /// The text of a search: as it is, or as one JSON string, which the JavaScript client makes of it.
@@ -151,7 +138,15 @@ pub fn search(body: &[u8]) -> Result<String, Problem> {
     Ok(serde_json::from_str::<String>(text).unwrap_or_else(|_| text.into()).trim().into())
 }
 
-type Read<T> = fn(&Value) -> Result<T, (&'static str, String)>;
+/// A value, or the kind of mistake and what is wrong.
+type Found<T> = Result<T, (&'static str, String)>;
+type Read<T> = fn(&Value) -> Found<T>;
+
+/// Mistakes said in one answer, and letters of a value that one repeats: a body may hold a million.
+const MAX_WRONG: usize = 50;
+const MAX_SHOWN: usize = 100;
+/// A name with more letters wrong than this was not meant to be the other.
+const MAX_TYPING_ERRORS: usize = 2;
 
 /// The members of a body, taken one by one. What is left at the end has no business there.
 struct Fields {
@@ -199,21 +194,25 @@ impl Fields {
         self.optional(field, read)
     }
 
-    fn hook(&mut self) -> Hook {
-        let events = self.optional("webhook_events_filter", events);
+    fn webhook(&mut self) -> Option<Webhook> {
+        let events = self.optional("webhook_events_filter", events).unwrap_or_default();
         // The second is the oldest form of a webhook: the end only.
         match (self.optional("webhook", url), self.optional("webhook_completed", url)) {
-            (None, Some(end)) => Hook { url: Some(end), events: Some(vec!["completed".into()]) },
-            (url, _) => Hook { url, events },
+            (Some(url), _) => Some(Webhook { url, events }),
+            (None, Some(url)) => Some(Webhook { url, events: vec![WebhookEvent::Completed] }),
+            (None, None) => None,
         }
     }
 
+    /// Texts of a model; `null` is what clears one: the empty text.
     fn texts(&mut self, names: &[&'static str]) -> ModelTexts {
         let mut texts = ModelTexts::default();
         for &field in names {
-            let is_present = self.members.contains_key(field);
-            let read: Read<String> = if field.ends_with("_url") { url } else { string };
-            let found = self.optional(field, read).filter(|text| !text.is_empty());
+            if self.members.get(field).is_some_and(Value::is_null) {
+                self.members.insert(field.into(), "".into());
+            }
+            let read: Read<String> = if field.ends_with("_url") { url_or_nothing } else { string };
+            let found = self.optional(field, read);
             let place = match field {
                 "description" => &mut texts.description,
                 "readme" => &mut texts.readme,
@@ -223,7 +222,7 @@ impl Fields {
                 "license_url" => &mut texts.license_url,
                 _ => &mut texts.cover_image_url,
             };
-            *place = is_present.then_some(found);
+            *place = found;
         }
         texts
     }
@@ -237,15 +236,18 @@ impl Fields {
         }
     }
 
-    fn finish(mut self) -> Result<(), Problem> {
+    /// What is wrong, if anything is.
+    fn finish(mut self) -> Option<Problem> {
         for member in self.members.keys() {
-            let near = self.known.iter().min_by_key(|known| distance(known, member));
-            let near = near.filter(|known| distance(known, member) <= 2);
-            let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            let text = format!("Additional property {member} is not allowed{meant}");
+            let near = self.known.iter().map(|known| (distance(known, member), known)).min();
+            let near = near.filter(|(far, _)| *far <= MAX_TYPING_ERRORS);
+            let meant = near.map(|(_, near)| format!("; did you mean {near}?")).unwrap_or_default();
+            let shown: String = member.chars().take(MAX_SHOWN).collect();
+            let text = format!("Additional property {shown} is not allowed{meant}");
             self.wrong.push(InvalidField::new("additional_property_not_allowed", "", text));
         }
-        if self.wrong.is_empty() { Ok(()) } else { Err(Problem::invalid(self.wrong)) }
+        self.wrong.truncate(MAX_WRONG);
+        (!self.wrong.is_empty()).then(|| Problem::invalid(self.wrong))
     }
 }
 
@@ -261,53 +263,59 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-fn expected<T>(wanted: &str, value: &Value) -> Result<T, (&'static str, String)> {
+fn expected<T>(wanted: &str, value: &Value) -> Found<T> {
     Err(("invalid_type", format!("Invalid type. Expected: {wanted}, given: {}", kind(value))))
 }
 
-fn object(value: &Value) -> Result<Map<String, Value>, (&'static str, String)> {
+fn object(value: &Value) -> Found<Map<String, Value>> {
     value.as_object().cloned().map_or_else(|| expected("object", value), Ok)
 }
 
-fn string(value: &Value) -> Result<String, (&'static str, String)> {
+fn string(value: &Value) -> Found<String> {
     value.as_str().map_or_else(|| expected("string", value), |text| Ok(text.into()))
 }
 
-fn boolean(value: &Value) -> Result<bool, (&'static str, String)> {
+fn boolean(value: &Value) -> Found<bool> {
     value.as_bool().map_or_else(|| expected("boolean", value), Ok)
 }
 
-fn name(value: &Value) -> Result<String, (&'static str, String)> {
+/// An owner, or a name without one.
+fn name_part(value: &Value) -> Found<String> {
     let text = string(value)?;
-    let rule = "must be letters, digits, `-`, `_` and `.`, and begin with a letter or a digit";
-    if is_name(&text) { Ok(text) } else { Err(("pattern", format!("{rule}: {text:?}"))) }
+    let rule =
+        "must be 1 to 64 lower-case letters, digits, `-`, `_` or `.`, with a letter or digit at both ends";
+    if ModelName::new(&text, &text).is_ok() {
+        Ok(text)
+    } else {
+        Err(("pattern", format!("{rule}, not {text:?}")))
+    }
 }
 
-fn model(value: &Value) -> Result<Name, (&'static str, String)> {
+fn model(value: &Value) -> Found<ModelName> {
     let text = string(value)?;
-    Name::parse(&text).ok_or_else(|| ("format", format!("must be owner/name, not {text:?}")))
+    text.parse().map_err(|_| ("format", format!("must be owner/name, not {text:?}")))
 }
 
-fn visibility(value: &Value) -> Result<bool, (&'static str, String)> {
+fn visibility(value: &Value) -> Found<Visibility> {
     match value.as_str() {
-        Some("public") => Ok(true),
-        Some("private") => Ok(false),
+        Some("public") => Ok(Visibility::Public),
+        Some("private") => Ok(Visibility::Private),
         _ => Err(("enum", "must be one of the following: \"public\", \"private\"".into())),
     }
 }
 
-fn reference(value: &Value) -> Result<Reference, (&'static str, String)> {
+fn reference(value: &Value) -> Found<Reference> {
     let text = string(value)?;
     let rule = "must be a version's id (64 hex digits), owner/name:id, or owner/name";
     Reference::parse(&text).ok_or_else(|| ("format", format!("{rule}, not {text:?}")))
 }
 
-fn version_id(value: &Value) -> Result<String, (&'static str, String)> {
+fn version_id(value: &Value) -> Found<Digest> {
     let text = string(value)?;
     version(&text).ok_or_else(|| ("format", format!("must be a version's id, 64 hex digits, not {text:?}")))
 }
 
-fn instances(value: &Value) -> Result<u32, (&'static str, String)> {
+fn instances(value: &Value) -> Found<u32> {
     if !value.is_number() {
         return expected("integer", value);
     }
@@ -316,28 +324,39 @@ fn instances(value: &Value) -> Result<u32, (&'static str, String)> {
     count.and_then(|count| count.try_into().ok()).ok_or(("number_lte", rule))
 }
 
-fn url(value: &Value) -> Result<String, (&'static str, String)> {
+fn url(value: &Value) -> Found<String> {
     let text = string(value)?;
     let (scheme, rest) = text.split_once("://").unwrap_or_default();
     let is_web = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let clean = !text.chars().any(|character| character.is_whitespace() || character.is_control());
-    if text.is_empty() || (is_web && !host.is_empty() && clean) {
+    if is_web && !host.is_empty() && clean {
         return Ok(text);
     }
-    Err(("format", format!("must be an address that begins with https:// or http://, not {text:?}")))
+    let shown: String = text.chars().take(MAX_SHOWN).collect();
+    Err(("format", format!("must be an address that begins with https:// or http://, not {shown:?}")))
 }
 
-fn events(value: &Value) -> Result<Vec<String>, (&'static str, String)> {
+fn url_or_nothing(value: &Value) -> Found<String> {
+    if value.as_str() == Some("") { Ok(String::new()) } else { url(value) }
+}
+
+fn events(value: &Value) -> Found<Vec<WebhookEvent>> {
     let Some(list) = value.as_array() else { return expected("array", value) };
-    let mut found: Vec<String> = vec![];
+    let mut found = vec![];
     for entry in list {
-        let Some(event) = entry.as_str().filter(|event| EVENTS.contains(event)) else {
-            let rule = "must be of \"start\", \"output\", \"logs\", \"completed\"";
-            return Err(("enum", format!("each {rule}, not {entry}")));
+        let event = match entry.as_str() {
+            Some("start") => WebhookEvent::Start,
+            Some("output") => WebhookEvent::Output,
+            Some("logs") => WebhookEvent::Logs,
+            Some("completed") => WebhookEvent::Completed,
+            _ => {
+                let rule = "must be one of the following: \"start\", \"output\", \"logs\", \"completed\"";
+                return Err(("enum", rule.into()));
+            }
         };
-        if !found.iter().any(|known| known == event) {
-            found.push(event.into());
+        if !found.contains(&event) {
+            found.push(event);
         }
     }
     Ok(found)

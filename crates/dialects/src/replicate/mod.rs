@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod limit;
+pub mod objects;
 pub mod page;
 pub mod prefer;
 pub mod problem;
