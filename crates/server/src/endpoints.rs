@@ -8,10 +8,13 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
+use crate::routes::replicate::gate;
 use crate::routes::{
     apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
 };
 use crate::server::Server;
+
+mod replicate;
 
 /// Who may call an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +25,10 @@ pub enum Access {
     Owner,
     /// And the containers of an app, for what is that app's: the id in the path.
     Container,
+    /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
+    Replicate,
+    /// Whoever has a signed address, or the token.
+    Signed,
 }
 
 /// What a body holds.
@@ -38,6 +45,9 @@ pub enum Media {
     Frames,
     /// Server-sent events of this schema.
     Events(&'static str),
+    /// `multipart/form-data`.
+    Form,
+    Text,
 }
 
 pub struct Endpoint {
@@ -58,6 +68,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(app_endpoints());
     all.extend(call_endpoints());
     all.extend(container_endpoints());
+    all.extend(replicate::endpoints());
     all
 }
 
@@ -221,6 +232,12 @@ pub fn router(server: Arc<Server>) -> Router {
             }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
+            }
+            Access::Replicate => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))
+            }
+            Access::Signed => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::signed))
             }
         };
         router = router.route(endpoint.path, handler);

@@ -92,11 +92,12 @@ pub fn create_model(body: &[u8]) -> Result<CreateModel, Problem> {
     }
 }
 
-pub fn update_model(body: &[u8]) -> Result<ModelTexts, Problem> {
+/// Changes of a model. `visibility` is this server's own: a public model could not be made private otherwise.
+pub fn update_model(body: &[u8]) -> Result<(ModelTexts, Option<Visibility>), Problem> {
     let mut fields = Fields::read(body)?;
     let names = ["description", "readme", "github_url", "paper_url", "weights_url", "license_url"];
-    let texts = fields.texts(&names);
-    fields.finish().map_or(Ok(texts), Err)
+    let (texts, visibility) = (fields.texts(&names), fields.optional("visibility", visibility));
+    fields.finish().map_or(Ok((texts, visibility)), Err)
 }
 
 pub fn create_deployment(body: &[u8]) -> Result<CreateDeployment, Problem> {

@@ -1,6 +1,5 @@
 //! The objects of the API, made from the core's records.
 
-use clunk_core::Digest;
 use clunk_core::model::{
     Deployment, File, Hardware, Kind, Model, ModelName, Prediction, Source, Status, Version, Visibility,
     WebhookEvent,
@@ -182,7 +181,8 @@ pub fn deployment(record: &Deployment, username: &str) -> Value {
     })
 }
 
-pub fn file(record: &File, links: Links<'_>) -> Value {
+/// `download` is an address that needs no token.
+pub fn file(record: &File, links: Links<'_>, download: &str) -> Value {
     let id = file_id(record);
     json!({
         "id": id,
@@ -194,7 +194,7 @@ pub fn file(record: &File, links: Links<'_>) -> Value {
         "metadata": record.metadata,
         "created_at": time::text(record.created_ms),
         "expires_at": time::text(record.expires_ms),
-        "urls": {"get": links.file(&id)},
+        "urls": {"get": links.file(&id), "download": download},
     })
 }
 
@@ -267,11 +267,6 @@ pub fn metadata(text: Option<&str>, fields: Map<String, Value>) -> Result<Map<St
 /// The text that a file's download link is signed over.
 pub fn download_text(owner: &str, id: &str, expiry: u64) -> String {
     format!("{owner} {id} {expiry}")
-}
-
-/// A short name of a version for messages.
-pub fn shown(model: &ModelName, version: Digest) -> String {
-    format!("{model}:{version}")
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ fn models() {
     {
         assert!(text.contains(part), "{text}");
     }
-    let texts = update_model(&bytes(&json!({"readme": "# Hello", "paper_url": ""}))).unwrap();
+    let (texts, _) = update_model(&bytes(&json!({"readme": "# Hello", "paper_url": ""}))).unwrap();
     assert_eq!((texts.readme.as_deref(), texts.paper_url.as_deref()), (Some("# Hello"), Some("")));
     assert!(
         detail(update_model(&bytes(&json!({"visibility": "public"}))))

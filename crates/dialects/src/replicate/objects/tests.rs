@@ -179,7 +179,7 @@ fn models_deployments_and_files() {
         expires_ms: CREATED_MS + 86_400_000,
         prediction: None,
     };
-    let object = file(&upload, BASE);
+    let object = file(&upload, BASE, "https://clunk.example/d");
     let id = object["id"].as_str().unwrap();
     assert_eq!(id.len(), 26);
     assert_eq!(object["urls"]["get"], format!("https://clunk.example/replicate/v1/files/{id}"));
