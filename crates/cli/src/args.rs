@@ -63,6 +63,9 @@ pub enum Verb {
     Version,
     /// Print a completion script for your shell.
     Completions(Completions),
+    /// Print the settings of a Cog project as JSON.
+    #[command(name = "__cog-config", hide = true)]
+    CogConfig(CogConfig),
 }
 
 #[derive(Args)]
@@ -302,4 +305,14 @@ pub struct Explain {
 #[derive(Args)]
 pub struct Completions {
     pub shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+pub struct CogConfig {
+    /// The project's folder, or one within it.
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Name of the settings file.
+    #[arg(long, short, value_name = "NAME")]
+    pub file: Option<String>,
 }
