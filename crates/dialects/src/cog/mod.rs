@@ -10,5 +10,6 @@ mod read;
 pub mod reading;
 pub mod recipe;
 mod requirements;
+pub mod validate;
 mod weights;
 mod yaml;
