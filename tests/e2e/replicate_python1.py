@@ -214,6 +214,11 @@ def case_several_files_out():
     assert [picture.read() for picture in pictures] == [b"picture 0", b"picture 1", b"picture 2"]
 
 
+def case_stream_of_files():
+    events = replicate.stream("acme/gallery", input={"count": 2})
+    assert [each.data.read() for each in events if each.event.value == "output"] == [b"picture 0", b"picture 1"]
+
+
 def case_a_large_file_out():
     """20 MB, there and back."""
     with tempfile.NamedTemporaryFile(suffix=".txt") as document:

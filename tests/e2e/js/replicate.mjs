@@ -100,6 +100,14 @@ const cases = {
     await assert.rejects(drain, /no more words/);
   },
 
+  async case_stream_of_files() {
+    const pictures = [];
+    for await (const event of replicate.stream("acme/gallery", { input: { count: 2 } })) {
+      if (event.event === "output") pictures.push(await text(event.data));
+    }
+    assert.deepEqual(pictures, ["picture 0", "picture 1"]);
+  },
+
   async case_files_in_and_out() {
     const output = await replicate.run("acme/shout", { input: { document: Buffer.from("soft words") } });
     assert.equal(await text(output), "SOFT WORDS");
