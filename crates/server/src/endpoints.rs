@@ -10,7 +10,8 @@ use axum::routing::{MethodRouter, delete, get, post};
 use crate::guard;
 use crate::routes::replicate::gate;
 use crate::routes::{
-    apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
+    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, shell,
+    status, trees, usage,
 };
 use crate::server::Server;
 
@@ -25,10 +26,12 @@ pub enum Access {
     Owner,
     /// And the containers of an app, for what is that app's: the id in the path.
     Container,
+    /// And whoever has a URL that the server signed.
+    Signed,
     /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
     Replicate,
-    /// Whoever has a signed address, or the token.
-    Signed,
+    /// And whoever has a URL that the server signed.
+    ReplicateSigned,
 }
 
 /// What a body holds.
@@ -68,6 +71,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(app_endpoints());
     all.extend(call_endpoints());
     all.extend(container_endpoints());
+    all.extend(model_endpoints());
     all.extend(replicate::endpoints());
     all
 }
@@ -92,7 +96,7 @@ fn post_endpoint(
     Endpoint { method: Method::POST, path, access, summary, takes, gives, handler }
 }
 
-use Access::{Container, Owner, Public};
+use Access::{Container, Owner, Public, Signed};
 use Media::{Binary, Events, Frames, Json, Lines, Nothing};
 use get_endpoint as g;
 use post_endpoint as p;
@@ -221,6 +225,42 @@ fn container_endpoints() -> Vec<Endpoint> {
     ]
 }
 
+fn model_endpoints() -> Vec<Endpoint> {
+    let pushed = (Json("PushVersion"), Json("PushAnswer"));
+    let configured = (Json("Configuration"), Json("Configuration"));
+    vec![
+        p(
+            "/api/models/{owner}/{name}/versions",
+            Owner,
+            "Push a version of a model",
+            pushed,
+            post(models::push),
+        ),
+        p(
+            "/api/models/{owner}/{name}/configuration",
+            Owner,
+            "Say on what a model runs, and how often at once",
+            configured,
+            post(models::configure),
+        ),
+        g(
+            "/api/predictions/{id}/events",
+            Signed,
+            "Follow a prediction",
+            Events("PredictionEvent"),
+            get(predictions::events),
+        ),
+        p(
+            "/api/predictions/{id}/webhook",
+            Owner,
+            "Send its webhook again",
+            (Nothing, Nothing),
+            post(predictions::redeliver),
+        ),
+        g("/files/{id}/{name}", Signed, "Fetch a file", Binary, get(files::fetch)),
+    ]
+}
+
 /// The router of the whole API, each endpoint behind its guard.
 pub fn router(server: Arc<Server>) -> Router {
     let mut router = Router::new();
@@ -230,13 +270,16 @@ pub fn router(server: Arc<Server>) -> Router {
             Access::Owner => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::owner))
             }
+            Access::Signed => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::signed))
+            }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
             }
             Access::Replicate => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))
             }
-            Access::Signed => {
+            Access::ReplicateSigned => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::signed))
             }
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
-use super::Access::{Public, Replicate, Signed};
+use super::Access::{Public, Replicate, ReplicateSigned};
 use super::Media::{Binary, Events, Form, Json, Nothing, Text};
 use super::{Endpoint, Media};
 use crate::routes::replicate::{
@@ -50,7 +50,7 @@ fn runs() -> Vec<Endpoint> {
     let streams = |path| Endpoint {
         method: Method::GET,
         path,
-        access: Signed,
+        access: ReplicateSigned,
         summary: "Follow a prediction",
         takes: Nothing,
         gives: Events("ReplicateObject"),
