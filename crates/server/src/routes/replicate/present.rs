@@ -36,8 +36,8 @@ impl Server {
         let stream = stream::url(&self.models, record.id, streams, &caller.base);
         let mut shown = record.clone();
         // Addresses of uploads are kept under the server's own URL.
-        let kept = [format!("{}{ROOT}", self.url)];
-        objects::map_files(&mut shown.input, &kept, &|id| caller.links().file(id));
+        let own = url.to_owned();
+        objects::move_files(&mut shown.input, &[&own], links.base);
         Ok(objects::prediction(&shown, Shown { output, stream }, caller.links()))
     }
 
@@ -86,7 +86,7 @@ impl Server {
 
 /// Webhooks carry what GET would answer. `url` is the server's own.
 pub fn webhook_presenter(dialect: Arc<Dialect>, url: &str) -> Presenter {
-    let kept = [format!("{url}{ROOT}")];
+    let own = url.to_owned();
     Box::new(move |models: &Models, record: &Prediction| {
         let links = Links { base: &record.base_url };
         let output =
@@ -95,7 +95,7 @@ pub fn webhook_presenter(dialect: Arc<Dialect>, url: &str) -> Presenter {
         let streams = dialect.streams(record.version).unwrap_or(Streams::Nothing);
         let stream = stream::url(models, record.id, streams, links.base);
         let mut shown = record.clone();
-        objects::map_files(&mut shown.input, &kept, &|id| links.file(id));
+        objects::move_files(&mut shown.input, &[&own], links.base);
         objects::prediction(&shown, Shown { output, stream }, links)
     })
 }
