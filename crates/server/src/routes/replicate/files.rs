@@ -29,7 +29,7 @@ use crate::server::Server;
 fn object(server: &Server, file: &File, caller: &Caller) -> Value {
     let (id, owner) = (objects::file_id(file), &server.replicate.settings.account);
     let expiry = file.expires_ms / 1000;
-    let signature = STANDARD.encode(signature(server, owner, &id, expiry));
+    let signature = STANDARD.encode(signed(server, owner, &id, expiry));
     let signature = page::escape(&signature);
     let query = format!("expiry={expiry}&owner={owner}&signature={signature}");
     objects::file(file, caller.links(), &format!("{}/download?{query}", caller.links().file(&id)))
@@ -100,7 +100,7 @@ pub async fn download(
     }
     // A plus sign that was not escaped arrives as a space.
     let given = STANDARD.decode(signature.replace(' ', "+")).unwrap_or_default();
-    let expected = signature(&server, &owner, &id, expiry);
+    let expected = signed(&server, &owner, &id, expiry);
     // In a time that does not tell how much is right.
     let difference = expected.iter().zip(&given).fold(0, |all, (a, b)| all | (a ^ b));
     let known =
@@ -111,6 +111,6 @@ pub async fn download(
     Ok(content(&server, file_id(&id)?, &headers).await?)
 }
 
-fn signature(server: &Server, owner: &str, id: &str, expiry: u64) -> [u8; 32] {
+fn signed(server: &Server, owner: &str, id: &str, expiry: u64) -> [u8; 32] {
     server.models.link_secret().sign(objects::download_text(owner, id, expiry).as_bytes())
 }

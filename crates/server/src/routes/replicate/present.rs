@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::caller::{Caller, Client};
 use super::settings::Streams;
-use super::{Answer, Dialect, ROOT, stream};
+use super::{Answer, Dialect, stream};
 use crate::models::{Models, Presenter};
 use crate::server::Server;
 
@@ -35,9 +35,8 @@ impl Server {
         let streams = self.streams(record.version).await;
         let stream = stream::url(&self.models, record.id, streams, &caller.base);
         let mut shown = record.clone();
-        // Addresses of uploads are kept under the server's own URL.
-        let own = url.to_owned();
-        objects::move_files(&mut shown.input, &[&own], links.base);
+        // They were moved when the prediction was made.
+        objects::move_files(&mut shown.input, &[&self.url], &caller.base);
         Ok(objects::prediction(&shown, Shown { output, stream }, caller.links()))
     }
 
