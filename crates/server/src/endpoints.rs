@@ -119,6 +119,13 @@ fn image_endpoints() -> Vec<Endpoint> {
         g("/api/images", Owner, "List images", Json("ImageRecord[]"), get(images::list)),
         g("/api/images/{id}", Owner, "Show an image", Json("ImageDetail"), get(images::show)),
         remove,
+        p(
+            "/api/images/{id}/export",
+            Owner,
+            "Write an image for other engines: an OCI layout as a tar archive",
+            (Json("ExportImage"), Binary),
+            post(images::export),
+        ),
         p("/api/images/prune", Owner, "Remove what no app uses", pruned, post(images::prune)),
         p("/api/shell", Owner, "Open a terminal in an image", (Json("OpenShell"), Binary), post(shell::open)),
     ]

@@ -2,8 +2,9 @@
 
 use clunk_core::api::{
     AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord,
-    CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, FunctionRecord, Health,
-    ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status, TreeAnswer, UsageRow,
+    CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, ExportImage,
+    FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status,
+    TreeAnswer, UsageRow,
 };
 use clunk_core::model::{Configuration, CreatePrediction, PushAnswer, PushVersion};
 use serde_json::{Map, Value, json};
@@ -88,7 +89,8 @@ fn schemas() -> Value {
         )*};
     }
     add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall Configuration ContainerRecord CreateApp
-        CreateAppAnswer CreateImage CreatePrediction CreateTree CreateVariant ErrorAnswer FunctionRecord Health ImageDetail ImageRecord
+        CreateAppAnswer CreateImage CreatePrediction CreateTree CreateVariant ErrorAnswer ExportImage FunctionRecord Health
+        ImageDetail ImageRecord
         OpenShell PruneAnswer PushAnswer PushVersion Scaling SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
