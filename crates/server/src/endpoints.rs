@@ -8,6 +8,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
+use crate::pages::{self, assets, handlers, running};
 use crate::routes::{
     apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
 };
@@ -22,6 +23,8 @@ pub enum Access {
     Owner,
     /// And the containers of an app, for what is that app's: the id in the path.
     Container,
+    /// A browser: the page itself decides what a guest sees.
+    Page,
 }
 
 /// What a body holds.
@@ -38,6 +41,10 @@ pub enum Media {
     Frames,
     /// Server-sent events of this schema.
     Events(&'static str),
+    /// A page.
+    Html,
+    /// Fields as a browser sends them.
+    Form,
 }
 
 pub struct Endpoint {
@@ -58,6 +65,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(app_endpoints());
     all.extend(call_endpoints());
     all.extend(container_endpoints());
+    all.extend(page_endpoints());
     all
 }
 
@@ -81,8 +89,8 @@ fn post_endpoint(
     Endpoint { method: Method::POST, path, access, summary, takes, gives, handler }
 }
 
-use Access::{Container, Owner, Public};
-use Media::{Binary, Events, Frames, Json, Lines, Nothing};
+use Access::{Container, Owner, Page, Public};
+use Media::{Binary, Events, Form, Frames, Html, Json, Lines, Nothing};
 use get_endpoint as g;
 use post_endpoint as p;
 
@@ -210,6 +218,36 @@ fn container_endpoints() -> Vec<Endpoint> {
     ]
 }
 
+fn page_endpoints() -> Vec<Endpoint> {
+    let (model, sent) = ("/models/{owner}/{name}", (Form, Html));
+    vec![
+        g("/", Page, "The start page", Html, get(handlers::index)),
+        g("/models", Page, "The page of all models", Html, get(handlers::models)),
+        g(model, Page, "The page of a model", Html, get(running::model)),
+        p(model, Page, "Run it from its form", sent, post(running::run)),
+        p(
+            "/models/{owner}/{name}/snippets",
+            Page,
+            "The same call for programs",
+            sent,
+            post(running::snippets),
+        ),
+        g("/predictions/{id}", Page, "The page of a prediction", Html, get(handlers::prediction)),
+        p("/predictions/{id}/cancel", Page, "Cancel it from its page", sent, post(handlers::cancel)),
+        g("/sign-in", Page, "Ask for the token", Html, get(handlers::sign_in)),
+        p("/sign-in", Page, "Sign a browser in", sent, post(handlers::take_token)),
+        p("/sign-out", Page, "Sign a browser out", sent, post(handlers::sign_out)),
+        g("/assets/{edition}/{name}", Page, "Style and scripts of pages", Binary, get(assets::show)),
+        p(
+            "/api/tickets",
+            Owner,
+            "Make a link that signs a browser in",
+            (Nothing, Json("Ticket")),
+            post(handlers::ticket),
+        ),
+    ]
+}
+
 /// The router of the whole API, each endpoint behind its guard.
 pub fn router(server: Arc<Server>) -> Router {
     let mut router = Router::new();
@@ -222,6 +260,9 @@ pub fn router(server: Arc<Server>) -> Router {
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
             }
+            Access::Page => endpoint
+                .handler
+                .layer(axum::middleware::from_fn_with_state(server.clone(), pages::guard::page)),
         };
         router = router.route(endpoint.path, handler);
     }

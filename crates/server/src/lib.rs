@@ -1,6 +1,7 @@
 //! The HTTP API and the control plane.
 
 pub mod answer;
+mod base_url;
 mod door;
 pub mod endpoints;
 pub mod engine;
@@ -9,6 +10,7 @@ mod janitor;
 pub mod memory;
 pub mod models;
 mod openapi;
+mod pages;
 mod routes;
 mod serve;
 pub mod server;

@@ -44,9 +44,12 @@ fn operation(endpoint: &Endpoint) -> Value {
     if endpoint.access != Access::Public {
         operation["security"] = json!([{"token": []}]);
     }
-    if endpoint.path.contains("{id}") {
-        operation["parameters"] =
-            json!([{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}]);
+    let names = endpoint.path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let parameters: Vec<_> = names
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
     }
     operation
 }
@@ -69,6 +72,8 @@ fn content(media: Media) -> Value {
         Media::Lines(name) => json!({"application/x-ndjson": {"schema": reference(name)}}),
         Media::Binary => json!({"application/octet-stream": {}}),
         Media::Frames => json!({"application/x-clunk-frames": {}}),
+        Media::Html => json!({"text/html": {}}),
+        Media::Form => json!({"multipart/form-data": {}}),
         Media::Events(name) => json!({"text/event-stream": {"schema": reference(name)}}),
     }
 }
@@ -94,6 +99,8 @@ fn schemas() -> Value {
     );
     let function = json!({"type": "object", "properties": {"function": {"type": "string"}}});
     schemas.insert("VariantAnswer".into(), function);
+    let ticket = json!({"type": "object", "properties": {"ticket": {"type": "string"}, "expires_s": {"type": "integer"}}});
+    schemas.insert("Ticket".into(), ticket);
     schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
     let mut sorted: Vec<_> = schemas.into_iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
