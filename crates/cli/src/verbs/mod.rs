@@ -10,6 +10,7 @@ pub mod explain;
 pub mod image;
 pub mod init;
 pub mod logs;
+pub mod open;
 pub mod run;
 pub mod shell;
 pub mod status;

@@ -1,7 +1,7 @@
 //! The form itself: one labelled control for each field, its description and what is wrong with it beside it.
 
 use maud::{Markup, html};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::form::{Field, Item, Kind, Range, Text};
 use super::submitted::{ADDRESS, PREFIX, Problems, Submitted};
@@ -220,14 +220,19 @@ fn word(value: &Value) -> String {
     }
 }
 
+/// `20.0` as people write it.
+fn short(number: &Number) -> String {
+    number.to_string().trim_end_matches(".0").to_owned()
+}
+
 /// What a person should know of the values that fit.
 fn facts(field: &Field) -> String {
     let mut facts = Vec::new();
     match &field.kind {
         Kind::Number(Range { minimum, maximum, integer }) => match (minimum, maximum) {
-            (Some(low), Some(high)) => facts.push(format!("{low} to {high}")),
-            (Some(low), None) => facts.push(format!("at least {low}")),
-            (None, Some(high)) => facts.push(format!("at most {high}")),
+            (Some(low), Some(high)) => facts.push(format!("{} to {}", short(low), short(high))),
+            (Some(low), None) => facts.push(format!("at least {}", short(low))),
+            (None, Some(high)) => facts.push(format!("at most {}", short(high))),
             (None, None) if *integer => facts.push("a whole number".into()),
             (None, None) => {}
         },

@@ -16,6 +16,8 @@ pub mod running;
 mod session;
 mod snippets;
 mod submitted;
+#[cfg(test)]
+mod tests;
 mod time;
 
 /// The beginning of a text: so many bytes at most, whole letters.
