@@ -167,6 +167,19 @@ pub struct CreateApp {
     pub workspace: String,
 }
 
+/// What keeps an app running.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lifetime {
+    /// Its client's event stream.
+    #[default]
+    Leased,
+    /// Its calls: it ends when the last one has.
+    Detached,
+    /// Nothing but a stop ends it; it runs again under every next server.
+    Deployed,
+}
+
 /// The workspace of whoever names none.
 pub fn default_workspace() -> String {
     "main".into()

@@ -5,6 +5,8 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -276,6 +278,37 @@ pub(crate) fn set_resource_limits() -> io::Result<()> {
         limit.rlim_cur = limit.rlim_max.min(DESCRIPTORS);
         check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit)).map(drop)
     }
+}
+
+/// Starts a child in a session of its own, which is killed when the thread that started it ends, with `link` as
+/// descriptor 3. Its process id; nobody has waited for it.
+pub(crate) fn spawn(command: &mut Command, link: Option<BorrowedFd<'_>>) -> io::Result<i32> {
+    const LINK: RawFd = 3;
+    // Taken while the child is made, so that nothing that the standard library opens for itself lies there.
+    let guard = std::fs::File::open("/dev/null")?;
+    let link = link.map(|link| rustix::io::fcntl_dupfd_cloexec(link, LINK + 1)).transpose()?;
+    let link = link.as_ref().map(AsRawFd::as_raw_fd);
+    let parent = std::process::id() as i32;
+    let prepare = move || {
+        reset_signals();
+        new_session(None)?;
+        die_with_parent()?;
+        // It may have ended before the kernel was told.
+        // SAFETY: takes no pointers.
+        if unsafe { libc::getppid() } != parent {
+            exit(1);
+        }
+        if let Some(link) = link {
+            // SAFETY: takes no pointers; descriptor 3 of the child is nobody's.
+            check(unsafe { libc::dup2(link, LINK) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: after the fork only system calls are made: nothing allocates or locks.
+    unsafe { command.pre_exec(prepare) };
+    let pid = command.spawn()?.id() as i32;
+    drop(guard);
+    Ok(pid)
 }
 
 /// Only returns when the program could not be executed.

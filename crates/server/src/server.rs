@@ -68,8 +68,10 @@ impl Server {
         };
         let images = Images::open(config).await.map_err(|error| error.body())?;
         let payloads = Blobs::open(&path.join("payloads")).map_err(|error| store_error(&error))?;
-        let engine = Engine::new(runtime, images, Arc::new(store), payloads, logs, trees, path);
-        let models = Models::open(engine.clone(), path, stopping.clone())?;
+        let store = Arc::new(store);
+        let engine = Engine::new(runtime, images, store.clone(), payloads, logs, trees, path);
+        let _ = engine.url.set(url.into());
+        let models = Models::open(engine.clone(), store, path, stopping.clone())?;
         Ok(Arc::new(Self {
             engine,
             models,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use clunk_core::api::{AppRecord, BatchRecord, CallRecord, UsageRow};
+use clunk_core::api::{AppRecord, BatchRecord, CallRecord, Lifetime, UsageRow};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, BatchId, CallId, FunctionId};
 
@@ -16,8 +16,7 @@ pub struct NewApp {
     pub id: AppId,
     pub name: String,
     pub workspace: String,
-    /// It outlives its event stream.
-    pub detached: bool,
+    pub lifetime: Lifetime,
     pub created_ms: u64,
     pub functions: Vec<(FunctionId, FunctionSpec)>,
 }
@@ -28,7 +27,7 @@ pub struct RunningApp {
     pub id: AppId,
     pub name: String,
     pub workspace: String,
-    pub detached: bool,
+    pub lifetime: Lifetime,
     pub created_ms: u64,
     pub functions: Vec<(FunctionId, FunctionSpec)>,
 }
@@ -62,6 +61,9 @@ pub trait Store: Send + Sync {
 
     /// Adds a function to an app, such as a variant of another. One that is there already stays as it is.
     async fn add_function(&self, app: AppId, id: FunctionId, spec: FunctionSpec) -> Result<(), StoreError>;
+
+    /// Takes a function out of its app: a next server does not run it. Its record and those of its calls stay.
+    async fn retire_function(&self, id: FunctionId) -> Result<(), StoreError>;
 
     /// Its calls stay in the queue: cancel them with [`Store::cancel_queued`].
     async fn stop_app(&self, id: AppId, now_ms: u64) -> Result<(), StoreError>;

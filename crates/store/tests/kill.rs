@@ -32,7 +32,7 @@ async fn the_app(store: &dyn Store) -> NewApp {
         id: app.id,
         name: app.name,
         workspace: app.workspace,
-        detached: app.detached,
+        lifetime: app.lifetime,
         created_ms: app.created_ms,
         functions: app.functions,
     }

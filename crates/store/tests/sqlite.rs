@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use clunk_core::api::Lifetime;
 use clunk_store::{CallFilter, SqliteStore, StoreError, contract};
 
 async fn open(folder: &tempfile::TempDir) -> Result<SqliteStore, StoreError> {
@@ -95,7 +96,10 @@ async fn a_store_of_schema_1_is_brought_along() {
     assert_eq!(names, [("still", "running"), ("old", "stopped")]);
     assert_eq!(apps[1].functions, ["cube", "square"]);
     let running = store.running_apps().await.unwrap();
-    assert_eq!((running.len(), running[0].workspace.as_str(), running[0].detached), (1, "main", false));
+    assert_eq!(
+        (running.len(), running[0].workspace.as_str(), running[0].lifetime),
+        (1, "main", Lifetime::Leased)
+    );
 
     let calls = store.calls(CallFilter { limit: 10, ..CallFilter::default() }).await.unwrap();
     let found: Vec<_> =
@@ -128,4 +132,27 @@ async fn a_store_of_schema_1_is_brought_along() {
     let store: contract::Shared = Arc::new(open(&folder).await.unwrap());
     contract::results_are_kept(&store).await;
     assert_eq!(store.call(first.id).await.unwrap().as_ref(), Some(first));
+}
+
+/// Each part of the contract of models on a store of its own.
+macro_rules! models_contract_holds {
+    ($($name:ident,)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(&folder).await.unwrap();
+            contract::models::$name(&store).await;
+        }
+    )*};
+}
+
+models_contract_holds! {
+    models_are_kept,
+    versions_are_kept,
+    models_are_listed,
+    predictions_are_kept,
+    predictions_are_listed,
+    data_is_removed,
+    deployments_are_kept,
+    webhooks_wait_their_turn,
 }

@@ -1,1 +1,3 @@
 //! Cog: `cog.yaml`, and the schema of a model's inputs and outputs.
+
+pub mod validate;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clunk_agent::{AppLog, replica::now_ms};
 use clunk_core::Digest;
-use clunk_core::api::AppEvent;
+use clunk_core::api::{AppEvent, Lifetime};
 use clunk_core::id::{AppId, FunctionId};
 use clunk_store::CancelScope;
 use tokio::sync::Notify;
@@ -36,7 +36,7 @@ pub struct App {
     pub id: AppId,
     pub name: String,
     pub workspace: Arc<str>,
-    pub detached: bool,
+    pub lifetime: Lifetime,
     pub log: Arc<AppLog>,
     engine: Arc<Engine>,
     functions: Mutex<Functions>,
@@ -59,7 +59,7 @@ impl App {
         id: AppId,
         name: String,
         workspace: Arc<str>,
-        detached: bool,
+        lifetime: Lifetime,
         log: Arc<AppLog>,
         engine: Arc<Engine>,
     ) -> Self {
@@ -67,7 +67,7 @@ impl App {
             id,
             name,
             workspace,
-            detached,
+            lifetime,
             log,
             engine,
             functions: Mutex::default(),
@@ -90,6 +90,14 @@ impl App {
         self.functions.lock().expect("no panic while locked").versions.get(&digest).copied()
     }
 
+    /// Takes a function out.
+    pub(super) fn remove(&self, id: FunctionId) {
+        let mut functions = self.functions.lock().expect("no panic while locked");
+        functions.pools.retain(|pool| pool.id != id);
+        functions.named.retain(|_, named| *named != id);
+        functions.versions.retain(|_, version| *version != id);
+    }
+
     /// Adds a function; the first one of a name is what the name means.
     pub(super) fn add(&self, pool: Arc<Pool>) {
         let mut functions = self.functions.lock().expect("no panic while locked");
@@ -105,11 +113,14 @@ impl App {
         for pool in self.pools() {
             pool.wake.notify_one();
         }
-        match (self.detached, again) {
-            (true, _) => tokio::spawn(end_when_done(self.clone())),
-            (false, false) => tokio::spawn(self.clone().wait_for_client(LEASE_LIMIT)),
-            (false, true) => tokio::spawn(self.clone().wait_for_client(RETURN_LIMIT)),
-        };
+        match self.lifetime {
+            Lifetime::Deployed => {}
+            Lifetime::Detached => drop(tokio::spawn(end_when_done(self.clone()))),
+            Lifetime::Leased => {
+                let limit = if again { RETURN_LIMIT } else { LEASE_LIMIT };
+                tokio::spawn(self.clone().wait_for_client(limit));
+            }
+        }
     }
 
     async fn wait_for_client(self: Arc<Self>, limit: Duration) {
@@ -200,7 +211,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let app = self.0.clone();
         app.leased.store(false, Ordering::Release);
-        if app.detached {
+        if app.lifetime != Lifetime::Leased {
             return;
         }
         tokio::spawn(async move { app.stop(Haste::AtOnce).await });

@@ -329,6 +329,19 @@ fn failure(error: ErrorBody, json: bool) -> StoredResult {
     StoredResult { kind: ResultKind::Failure, json, payload: StoredPayload::Inline(text.into()) }
 }
 
+/// A call that waits on disk only.
+pub fn cancel_on_disk(engine: &Engine, mut record: CallRecord) {
+    if record.ended_ms.is_some() {
+        return;
+    }
+    record.state = "canceled".into();
+    record.ended_ms = Some(now_ms());
+    record.error = Some("call-canceled: the call was canceled".into());
+    let (id, waiters) = (record.id, engine.waiters.clone());
+    let done = Box::new(move |_| waiters.wake(id));
+    engine.store.record(Change::Ended { record, result: None, done: Some(done) });
+}
+
 /// A stored result as the end of its call.
 pub fn end_of(engine: &Engine, result: StoredResult, record: &CallRecord) -> End {
     let payload = match open(engine, &result.payload) {

@@ -24,13 +24,13 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use clunk_agent::replica::now_ms;
 use clunk_agent::{DialPlace, Logs};
-use clunk_core::api::{CallEvent, CallRecord, ContainerRecord, CreateVariant};
+use clunk_core::api::{CallEvent, CallRecord, ContainerRecord, CreateVariant, Lifetime};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, CallId, FunctionId};
 use clunk_image::{BlobSource, Images, InUse};
 use clunk_runtime::Runtime;
-use clunk_store::{Blobs, NewApp, QueueDepth, RunningApp, Store};
+use clunk_store::{Blobs, CancelScope, NewApp, QueueDepth, RunningApp, Store};
 use tokio::sync::broadcast;
 
 pub use app::{App, Haste, Lease};
@@ -44,6 +44,9 @@ use pool::Counter;
 
 /// Changes of calls that a slow reader may be behind by; then it misses some and is told so.
 const EVENTS_BEHIND: usize = 4096;
+
+/// What is recorded of a call that waited for a function that was taken away.
+const RETIRED: &str = "app-stopped: the function was removed";
 
 /// Takes a connection that a container of an app opened.
 type Door = Box<dyn Fn(AppId, UnixStream, DialPlace) + Send + Sync>;
@@ -93,7 +96,7 @@ pub struct Counts {
 pub struct AppPlan {
     pub name: String,
     pub workspace: String,
-    pub detached: bool,
+    pub lifetime: Lifetime,
     pub functions: Vec<FunctionSpec>,
 }
 
@@ -147,7 +150,7 @@ impl Engine {
         // Composed before anything is recorded: a bad function leaves nothing behind.
         let log = self.logs.start(id).map_err(|error| io_error("open the app's log", &error))?;
         let workspace: Arc<str> = plan.workspace.as_str().into();
-        let app = Arc::new(App::new(id, plan.name.clone(), workspace, plan.detached, log, self.me()));
+        let app = Arc::new(App::new(id, plan.name.clone(), workspace, plan.lifetime, log, self.me()));
         let mut pools = Vec::new();
         for (function, spec) in &functions {
             match self.pool(*function, spec.clone(), &app).await {
@@ -163,7 +166,7 @@ impl Engine {
             id,
             name: plan.name,
             workspace: plan.workspace,
-            detached: plan.detached,
+            lifetime: plan.lifetime,
             created_ms: now_ms(),
             functions,
         };
@@ -209,10 +212,18 @@ impl Engine {
         let _keep = self.removing.read().await;
         let log = self.logs.start(running.id).map_err(|error| io_error("open the app's log", &error))?;
         let workspace: Arc<str> = running.workspace.as_str().into();
-        let app = Arc::new(App::new(running.id, running.name, workspace, running.detached, log, self.me()));
+        let app = Arc::new(App::new(running.id, running.name, workspace, running.lifetime, log, self.me()));
         let mut pools = Vec::new();
         for (id, spec) in running.functions {
-            let pool = self.pool(id, spec, &app).await?;
+            let pool = match self.pool(id, spec, &app).await {
+                Ok(pool) => pool,
+                // One broken version of a model must not end the others.
+                Err(error) if app.lifetime == Lifetime::Deployed => {
+                    tracing::warn!(app = %app.id, function = %id, %error, "a function cannot go on");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             for depth in depths.iter().filter(|depth| depth.function == id) {
                 pool.found(depth.priority, depth.calls);
             }
@@ -230,6 +241,11 @@ impl Engine {
         spec.entry.parameters = changes.parameters.or(spec.entry.parameters);
         spec.resources = changes.resources.unwrap_or(spec.resources);
         spec.policy = changes.policy.unwrap_or(spec.policy);
+        self.add_function(&app, spec).await
+    }
+
+    /// Adds a function to an app that runs, unless it has the same one.
+    pub async fn add_function(&self, app: &Arc<App>, spec: FunctionSpec) -> Result<FunctionId, ErrorBody> {
         check_specs(std::slice::from_ref(&spec))?;
         if let Some(id) = app.version(spec.digest()) {
             return Ok(id);
@@ -240,12 +256,37 @@ impl Engine {
         }
         let _keep = self.removing.read().await;
         let id = FunctionId::fresh();
-        let pool = self.pool(id, spec.clone(), &app).await?;
+        let pool = self.pool(id, spec.clone(), app).await?;
         self.store.add_function(app.id, id, spec).await.map_err(|error| store_error(&error))?;
         self.functions.lock().expect("no panic while locked").insert(id, pool.clone());
         pool.wake.notify_one();
         app.add(pool);
         Ok(id)
+    }
+
+    /// Takes a function out of its app for good: its calls are canceled, its replicas end.
+    pub async fn retire_function(&self, id: FunctionId) -> Result<(), ErrorBody> {
+        let Some(pool) = self.function(id) else { return Ok(()) };
+        self.store.retire_function(id).await.map_err(|error| store_error(&error))?;
+        pool.close(Haste::AtOnce, false);
+        pool.emptied().await;
+        meter::record_pool(self, &pool).await;
+        if let Some(app) = self.app(pool.app) {
+            app.remove(id);
+        }
+        self.functions.lock().expect("no panic while locked").remove(&id);
+        let canceled = self.store.cancel_queued(CancelScope::Function(id), RETIRED, now_ms()).await;
+        canceled.map(drop).map_err(|error| store_error(&error))
+    }
+
+    /// Cancels a call wherever it is. `terminate`: with the container that runs it.
+    pub async fn cancel(&self, id: CallId, terminate: bool) -> Result<CallRecord, ErrorBody> {
+        if !self.pools().iter().any(|pool| pool.cancel(id, terminate)) {
+            durable::cancel_on_disk(self, self.call(id).await?);
+        }
+        self.store.flush().await.map_err(|error| store_error(&error))?;
+        let record = self.store.call(id).await.map_err(|error| store_error(&error))?;
+        record.ok_or_else(|| not_found(format_args!("call {id}")).0)
     }
 
     pub fn app(&self, id: AppId) -> Option<Arc<App>> {
@@ -272,10 +313,13 @@ impl Engine {
         self.apps.lock().expect("no panic while locked").remove(&app.id);
     }
 
-    /// Stops every app, at once. Detached ones go on under the next server.
+    /// Stops every app, at once. Those that no client keeps go on under the next server.
     pub async fn stop_all(&self) {
         let apps = self.all_apps();
-        futures_util::future::join_all(apps.iter().map(|app| app.end(Haste::AtOnce, app.detached))).await;
+        futures_util::future::join_all(
+            apps.iter().map(|app| app.end(Haste::AtOnce, app.lifetime != Lifetime::Leased)),
+        )
+        .await;
         meter::record(self).await;
     }
 

@@ -18,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::model::{Hardware, InputProblem, Prediction};
+use clunk_store::ModelStore;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,7 @@ pub type Presenter = Box<dyn Fn(&Models, &Prediction) -> Value + Send + Sync>;
 /// See the head of this file.
 pub struct Models {
     pub(crate) engine: Arc<Engine>,
+    store: Arc<dyn ModelStore>,
     secret: Secret,
     presenter: OnceLock<Presenter>,
     stopping: CancellationToken,
@@ -85,11 +87,12 @@ impl Models {
     /// Opens the service over the engine's store; `state` is the state folder.
     pub fn open(
         engine: Arc<Engine>,
+        store: Arc<dyn ModelStore>,
         state: &Path,
         stopping: CancellationToken,
     ) -> Result<Arc<Self>, ErrorBody> {
         let secret = Secret::load(state)?;
-        Ok(Arc::new(Self { engine, secret, presenter: OnceLock::new(), stopping }))
+        Ok(Arc::new(Self { engine, store, secret, presenter: OnceLock::new(), stopping }))
     }
 
     /// Says how webhooks look; the first call counts.

@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::Response;
 use clunk_agent::{LogReader, LogStart};
-use clunk_core::api::{AppRecord, CreateApp, CreateAppAnswer, FunctionRecord};
+use clunk_core::api::{AppRecord, CreateApp, CreateAppAnswer, FunctionRecord, Lifetime};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::AppId;
 use futures_util::stream;
@@ -46,7 +46,8 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Jso
         }
     }
     let (name, functions) = (request.name, request.functions);
-    let plan = AppPlan { name, workspace, detached: request.detach, functions };
+    let lifetime = if request.detach { Lifetime::Detached } else { Lifetime::Leased };
+    let plan = AppPlan { name, workspace, lifetime, functions };
     let app = server.engine.create_app(plan).await?;
     Ok(Json(CreateAppAnswer { app: app.id, functions: app.named() }))
 }

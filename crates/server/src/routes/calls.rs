@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use clunk_core::api::{CallEvent, CallRecord, CancelCall};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{AppId, BatchId, CallId, FunctionId};
-use clunk_store::{CallFilter, Change, FoundResult};
+use clunk_store::{CallFilter, FoundResult};
 use futures_util::{Stream, stream};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::payloads;
 use super::{id, json_or_default, query};
-use crate::answer::{Failure, not_found, store_error};
+use crate::answer::{Failure, store_error};
 use crate::engine::Engine;
 use crate::engine::durable::end_of;
 use crate::engine::live::Finished;
@@ -231,26 +231,7 @@ pub async fn cancel(
 ) -> Result<Json<CallRecord>, Failure> {
     let call: CallId = id(&text)?;
     let asked: CancelCall = json_or_default(body).await?;
-    let engine = &server.engine;
-    if !engine.pools().iter().any(|pool| pool.cancel(call, asked.terminate_containers)) {
-        cancel_on_disk(engine, engine.call(call).await?);
-    }
-    engine.store.flush().await?;
-    let record = engine.store.call(call).await?;
-    record.map(Json).ok_or_else(|| not_found(format_args!("call {text}")))
-}
-
-/// A call that waits on disk only.
-fn cancel_on_disk(engine: &Engine, mut record: CallRecord) {
-    if record.ended_ms.is_some() {
-        return;
-    }
-    record.state = "canceled".into();
-    record.ended_ms = Some(clunk_agent::replica::now_ms());
-    record.error = Some("call-canceled: the call was canceled".into());
-    let (id, waiters) = (record.id, engine.waiters.clone());
-    let done = Box::new(move |_| waiters.wake(id));
-    engine.store.record(Change::Ended { record, result: None, done: Some(done) });
+    Ok(Json(server.engine.cancel(call, asked.terminate_containers).await?))
 }
 
 #[derive(Debug, Deserialize)]

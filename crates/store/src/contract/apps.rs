@@ -1,6 +1,6 @@
 //! Apps, functions, usage.
 
-use clunk_core::api::UsageRow;
+use clunk_core::api::{Lifetime, UsageRow};
 use clunk_core::id::{AppId, FunctionId};
 
 use super::{NOW_MS, Shared, accepted, new_app, queue_of, recorded_app, spec};
@@ -23,7 +23,7 @@ pub async fn apps_are_kept(store: &Shared) {
 pub async fn running_apps_are_found(store: &Shared) {
     let stopped = recorded_app(store).await;
     store.stop_app(stopped.id, NOW_MS).await.unwrap();
-    let app = NewApp { workspace: "research".into(), detached: true, ..new_app() };
+    let app = NewApp { workspace: "research".into(), lifetime: Lifetime::Detached, ..new_app() };
     store.create_app(app.clone()).await.unwrap();
     let variant = FunctionId::fresh();
     for _ in 0..2 {
@@ -32,9 +32,17 @@ pub async fn running_apps_are_found(store: &Shared) {
     let running = store.running_apps().await.unwrap();
     assert!(running.iter().all(|found| found.id != stopped.id));
     let found = running.iter().find(|found| found.id == app.id).unwrap();
-    assert_eq!((found.workspace.as_str(), found.detached, found.created_ms), ("research", true, NOW_MS));
+    assert_eq!(
+        (found.workspace.as_str(), found.lifetime, found.created_ms),
+        ("research", Lifetime::Detached, NOW_MS)
+    );
     let ids: Vec<_> = found.functions.iter().map(|(id, _)| *id).collect();
     assert_eq!(ids, [app.functions[0].0, app.functions[1].0, variant]);
+    store.retire_function(variant).await.unwrap();
+    let running = store.running_apps().await.unwrap();
+    let found = running.iter().find(|found| found.id == app.id).unwrap();
+    assert_eq!(found.functions.len(), 2);
+    assert!(store.function(variant).await.unwrap().is_some());
     // Its record names each function once.
     assert_eq!(store.app(app.id).await.unwrap().unwrap().functions, ["cube", "square"]);
 }

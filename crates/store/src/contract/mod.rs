@@ -2,6 +2,7 @@
 //! those that take the whole store say so.
 
 mod apps;
+pub mod models;
 mod queue;
 mod results;
 mod sweeps;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use clunk_core::api::CallRecord;
+use clunk_core::api::Lifetime;
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, BatchId, CallId, FunctionId};
 use tokio::sync::oneshot;
@@ -44,7 +46,7 @@ pub fn new_app() -> NewApp {
         id: AppId::fresh(),
         name: "demo".into(),
         workspace: "main".into(),
-        detached: false,
+        lifetime: Lifetime::Leased,
         created_ms: NOW_MS,
         functions: vec![(FunctionId::fresh(), spec("square")), (FunctionId::fresh(), spec("cube"))],
     }

@@ -5,6 +5,7 @@ use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, FunctionId};
 use sqlx::SqliteConnection;
 
+use super::models::ModelJob;
 use super::rows::{self, Many, Query, bare};
 use super::sweep::{self, EndStep, PurgeStep, Stepped};
 use super::writer::{Answer, Writer};
@@ -14,11 +15,13 @@ use crate::store::{NewApp, StoreError};
 pub enum Job {
     CreateApp(NewApp, Answer<()>),
     AddFunction(AppId, FunctionId, Box<FunctionSpec>, Answer<()>),
+    RetireFunction(FunctionId, Answer<()>),
     StopApp(AppId, u64, Answer<()>),
     StopOthers(Vec<AppId>, u64, Answer<u64>),
     AddUsage(Vec<UsageRow>, Answer<()>),
     End(EndStep, Answer<Stepped>),
     Purge(PurgeStep, Answer<Stepped>),
+    Model(ModelJob),
     /// As if the disk had room for so many pages.
     #[cfg(test)]
     Limit(u32, Answer<()>),
@@ -31,6 +34,9 @@ impl Job {
             Self::AddFunction(app, id, spec, answer) => {
                 reply(answer, writer, async |c| add_function(c, app, id, &spec).await).await;
             }
+            Self::RetireFunction(id, answer) => {
+                reply(answer, writer, async |c| retire_function(c, id).await).await;
+            }
             Self::StopApp(id, now_ms, answer) => {
                 reply(answer, writer, async |c| stop_app(c, id, now_ms).await).await;
             }
@@ -40,6 +46,7 @@ impl Job {
             Self::AddUsage(rows, answer) => {
                 reply(answer, writer, async |c| add_usage(c, &rows).await).await;
             }
+            Self::Model(job) => job.run(writer).await,
             Self::End(step, answer) => reply(answer, writer, async |c| sweep::end(c, &step).await).await,
             #[cfg(test)]
             Self::Limit(pages, answer) => reply(answer, writer, async |c| limit(c, pages).await).await,
@@ -49,7 +56,7 @@ impl Job {
 }
 
 /// Runs one transaction and answers with its outcome.
-async fn reply<T>(
+pub async fn reply<T>(
     answer: Answer<T>,
     writer: &mut Writer,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,
@@ -73,7 +80,7 @@ async fn create_app(connection: &mut SqliteConnection, app: &NewApp) -> Result<(
     .bind(&app.name)
     .bind(app.created_ms as i64)
     .bind(&app.workspace)
-    .bind(app.detached)
+    .bind(rows::lifetime_number(app.lifetime))
     .execute(&mut *connection)
     .await
     .map_err(failed("create app"))?;
@@ -116,6 +123,15 @@ async fn insert_function(
         .execute(connection)
         .await
         .map_err(failed("add function"))?;
+    Ok(())
+}
+
+async fn retire_function(connection: &mut SqliteConnection, id: FunctionId) -> Result<(), StoreError> {
+    sqlx::query("UPDATE functions SET retired = 1 WHERE id = ?")
+        .bind(id.to_string())
+        .execute(connection)
+        .await
+        .map_err(failed("retire function"))?;
     Ok(())
 }
 

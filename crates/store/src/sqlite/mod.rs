@@ -2,6 +2,7 @@
 
 mod changes;
 mod jobs;
+mod models;
 mod read;
 mod rows;
 mod schema;
@@ -211,6 +212,10 @@ impl Store for SqliteStore {
 
     async fn add_function(&self, app: AppId, id: FunctionId, spec: FunctionSpec) -> Result<(), StoreError> {
         self.job(|answer| Job::AddFunction(app, id, Box::new(spec), answer)).await
+    }
+
+    async fn retire_function(&self, id: FunctionId) -> Result<(), StoreError> {
+        self.job(|answer| Job::RetireFunction(id, answer)).await
     }
 
     async fn stop_app(&self, id: AppId, now_ms: u64) -> Result<(), StoreError> {

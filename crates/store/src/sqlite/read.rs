@@ -63,17 +63,18 @@ pub async fn running_apps(pool: &SqlitePool) -> Result<Vec<RunningApp>, StoreErr
     .map_err(&failed)?;
     let mut running = Vec::with_capacity(apps.len());
     for row in &apps {
-        let functions = sqlx::query("SELECT id, spec FROM functions WHERE app = ? ORDER BY number")
-            .bind(row.get::<&str, _>("id"))
-            .fetch_all(pool)
-            .await
-            .map_err(&failed)?;
+        let functions =
+            sqlx::query("SELECT id, spec FROM functions WHERE app = ? AND retired = 0 ORDER BY number")
+                .bind(row.get::<&str, _>("id"))
+                .fetch_all(pool)
+                .await
+                .map_err(&failed)?;
         let function = |row| Ok((rows::text_id(row, "id")?, spec(row)?));
         running.push(RunningApp {
             id: rows::text_id(row, "id")?,
             name: row.get("name"),
             workspace: row.get("workspace"),
-            detached: row.get("detached"),
+            lifetime: rows::lifetime(row.get("detached"))?,
             created_ms: rows::number(row, "created_ms"),
             functions: functions.iter().map(function).collect::<Result<_, StoreError>>()?,
         });

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use clunk_core::Digest;
-use clunk_core::api::CallRecord;
+use clunk_core::api::{CallRecord, Lifetime};
 use clunk_core::id::{BatchId, CallId};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Row, Sqlite, SqliteConnection};
@@ -288,4 +288,21 @@ pub fn old_call(row: &SqliteRow) -> Result<CallRow, StoreError> {
         seq: None,
         result: None,
     })
+}
+
+pub fn lifetime_number(lifetime: Lifetime) -> i64 {
+    match lifetime {
+        Lifetime::Leased => 0,
+        Lifetime::Detached => 1,
+        Lifetime::Deployed => 2,
+    }
+}
+
+pub fn lifetime(number: i64) -> Result<Lifetime, StoreError> {
+    match number {
+        0 => Ok(Lifetime::Leased),
+        1 => Ok(Lifetime::Detached),
+        2 => Ok(Lifetime::Deployed),
+        other => Err(StoreError::Record(format!("no lifetime of apps has the number {other}"))),
+    }
 }

@@ -103,6 +103,11 @@ const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (from_ms, workspace, app, function)
     ) WITHOUT ROWID;
 ",
+    // `apps.detached` says what keeps an app: 0 its event stream, 1 its calls, 2 nothing ends it.
+    "
+    ALTER TABLE functions ADD COLUMN retired INTEGER NOT NULL DEFAULT 0;
+",
+    super::models::schema::TABLES,
 ];
 
 /// Old calls read and written at a time.

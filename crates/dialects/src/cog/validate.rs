@@ -1,0 +1,219 @@
+//! Inputs held against a model's schema, in the words that Cog's own server uses.
+//!
+//! The schema is OpenAPI 3.0, where `nullable` stands beside a type. A null for a nullable input is taken out before the
+//! rest is validated, so that the message for any other value names the one type that was asked for.
+
+use std::collections::HashMap;
+
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{ValidationError, Validator};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Violations that one answer lists; more of them tell nobody more.
+const VIOLATIONS_MAX: usize = 256;
+/// Bytes of one message.
+const MESSAGE_MAX: usize = 1 << 10;
+/// References that lead from one schema to the next; a schema that refers to itself ends here.
+const REFERENCES_MAX: usize = 32;
+
+/// One rule that an input breaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// `body`, `input`, and the name of the input; of a value inside it the path, with `/` between the parts.
+    pub loc: Vec<String>,
+    pub msg: String,
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+}
+
+impl Violation {
+    fn of(field: &str, msg: impl Into<String>, kind: &'static str) -> Self {
+        Self { loc: vec!["body".into(), "input".into(), field.into()], msg: msg.into(), kind }
+    }
+
+    /// Of a member of the request beside the input.
+    pub fn of_request(member: &str, msg: impl Into<String>) -> Self {
+        Self { loc: vec!["body".into(), member.into()], msg: msg.into(), kind: "value_error" }
+    }
+}
+
+/// The schema cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("the schema {component} of the model's inputs is not valid: {reason}")]
+pub struct SchemaError {
+    component: String,
+    reason: String,
+}
+
+/// The schema of a model's inputs, compiled once.
+pub struct InputSchema {
+    validator: Validator,
+    properties: HashMap<String, Property>,
+    required: Vec<String>,
+    secrets: bool,
+}
+
+struct Property {
+    nullable: bool,
+    secret: bool,
+}
+
+impl InputSchema {
+    /// Compiles `components.schemas.<component>` (`Input`, `TrainingInput`) of an OpenAPI document; None when there is none.
+    pub fn compile(document: &Value, component: &str) -> Result<Option<Self>, SchemaError> {
+        let schemas = &document["components"]["schemas"];
+        let Some(input) = schemas.get(component) else { return Ok(None) };
+        let mut resolved = input.clone();
+        inline(&mut resolved, schemas, 0);
+        let flag = |schema: &Value, name: &str| schema[name].as_bool().unwrap_or(false);
+        let declared = resolved["properties"].as_object();
+        let properties: HashMap<_, _> = declared
+            .into_iter()
+            .flatten()
+            .map(|(name, schema)| {
+                let secret = flag(schema, "x-cog-secret") || flag(schema, "writeOnly");
+                (name.clone(), Property { nullable: flag(schema, "nullable"), secret })
+            })
+            .collect();
+        let names = resolved["required"].as_array();
+        let required = names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+        if let Some(declared) = resolved["properties"].as_object_mut() {
+            declared.values_mut().for_each(allow_inner_nulls);
+        }
+        let options = jsonschema::options().should_validate_formats(false);
+        let validator = options.build(&resolved).map_err(|error| SchemaError {
+            component: component.into(),
+            reason: format!("{error} (at {})", error.instance_path),
+        })?;
+        let secrets = properties.values().any(|property| property.secret);
+        Ok(Some(Self { validator, properties, required, secrets }))
+    }
+
+    /// Takes out what the model does not know, and checks the rest. True: something was taken out.
+    pub fn check(&self, input: &mut Value) -> Result<bool, Vec<Violation>> {
+        let Value::Object(members) = input else { return Err(self.violations(input, &[])) };
+        let before = members.len();
+        if members.keys().any(|name| !self.properties.contains_key(name)) {
+            members.retain(|name, _| self.properties.contains_key(name));
+        }
+        let stripped = members.len() != before;
+        let nulls = self.take_nulls(members);
+        if nulls.is_empty() && self.validator.is_valid(input) {
+            return Ok(stripped);
+        }
+        let violations = self.violations(input, &nulls);
+        if let Value::Object(members) = input {
+            members.extend(nulls.into_iter().map(|name| (name, Value::Null)));
+        }
+        if violations.is_empty() { Ok(stripped) } else { Err(violations) }
+    }
+
+    /// The inputs that are null and may be.
+    fn take_nulls(&self, members: &mut Map<String, Value>) -> Vec<String> {
+        let may = |name: &String| self.properties.get(name).is_some_and(|property| property.nullable);
+        let nulls = members.iter().filter(|(name, value)| value.is_null() && may(name));
+        let names: Vec<String> = nulls.map(|(name, _)| name.clone()).collect();
+        for name in &names {
+            members.remove(name);
+        }
+        names
+    }
+
+    fn violations(&self, input: &Value, nulls: &[String]) -> Vec<Violation> {
+        let mut found = Vec::new();
+        for error in self.validator.iter_errors(input).take(VIOLATIONS_MAX) {
+            if let ValidationErrorKind::Required { property } = &error.kind
+                && error.instance_path.as_str().is_empty()
+            {
+                let name = property.as_str().unwrap_or_default();
+                if !nulls.iter().any(|null| null == name) {
+                    found.push(Violation::of(name, "Field required", "value_error.missing"));
+                }
+                continue;
+            }
+            let path = error.instance_path.as_str().trim_start_matches('/');
+            let field = if path.is_empty() { "__root__" } else { path };
+            found.push(Violation::of(field, message(&error), "value_error"));
+        }
+        found
+    }
+
+    /// Whether some inputs are secret.
+    pub fn has_secrets(&self) -> bool {
+        self.secrets
+    }
+
+    /// Puts stars in the place of secret inputs, for everything that shows an input again.
+    pub fn mask(&self, input: &mut Value) {
+        const STARS: &str = "**********";
+        let Value::Object(members) = input else { return };
+        for (name, value) in members {
+            if self.properties.get(name).is_some_and(|property| property.secret) && !value.is_null() {
+                *value = Value::String(STARS.into());
+            }
+        }
+    }
+
+    pub fn required(&self) -> &[String] {
+        &self.required
+    }
+}
+
+/// What is wrong, in the words of Cog's server. A value of megabytes is not told back whole.
+fn message(error: &ValidationError<'_>) -> String {
+    let mut text = match &error.kind {
+        ValidationErrorKind::Enum { options } => format!("{} is not one of {options}", error.instance),
+        _ => error.to_string(),
+    };
+    if text.len() > MESSAGE_MAX {
+        let end = (0..=MESSAGE_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// Puts the schemas of the document in the place of references to them.
+fn inline(value: &mut Value, schemas: &Value, depth: usize) {
+    if depth > REFERENCES_MAX {
+        return;
+    }
+    if let Some(name) = value["$ref"].as_str().and_then(|text| text.strip_prefix("#/components/schemas/"))
+        && let Some(found) = schemas.get(name)
+    {
+        *value = found.clone();
+        return inline(value, schemas, depth + 1);
+    }
+    match value {
+        Value::Object(members) => members.values_mut().for_each(|member| inline(member, schemas, depth + 1)),
+        Value::Array(items) => items.iter_mut().for_each(|item| inline(item, schemas, depth + 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// Lets values inside an input be null where their schema says `nullable`.
+fn allow_inner_nulls(schema: &mut Value) {
+    let Value::Object(members) = schema else { return };
+    for (name, member) in members {
+        match (name.as_str(), member) {
+            ("items" | "additionalProperties", inner) => allow_null(inner),
+            ("anyOf" | "allOf" | "oneOf", Value::Array(inner)) => inner.iter_mut().for_each(allow_null),
+            ("properties", Value::Object(inner)) => inner.values_mut().for_each(allow_null),
+            _ => {}
+        }
+    }
+}
+
+fn allow_null(schema: &mut Value) {
+    if schema["nullable"] == true
+        && let Some(kind) = schema["type"].as_str()
+    {
+        schema["type"] = serde_json::json!([kind, "null"]);
+    }
+    allow_inner_nulls(schema);
+}
+
+#[cfg(test)]
+#[path = "validate/tests.rs"]
+mod tests;
