@@ -59,6 +59,10 @@ class Follower {
       this.source.close();
       this.refresh(0);
     });
+    this.source.onerror = () => {
+      // Refused, not only broken: it asks now and then instead.
+      if (this.source.readyState === EventSource.CLOSED) this.timers.push(setInterval(() => this.refresh(), WAITING_MS));
+    };
   }
 
   // Takes a panel that the server drew.

@@ -127,7 +127,8 @@ class Page:
         while time.monotonic() < end:
             with contextlib.suppress(AssertionError):
                 found = self.value(expression)
-                if found:
+                # An element comes as an empty value.
+                if found not in (None, False, "", 0):
                     return found
             select.select([], [], [], 0.02)
         raise AssertionError(f"not after {limit_s} s: {expression} (is {found!r})\n{self.text()[:3000]}")

@@ -45,10 +45,13 @@ pub fn run(args: Open, output: Output) -> anyhow::Result<ExitCode> {
 
 fn name(text: &str) -> anyhow::Result<ModelName> {
     let (owner, name) = text.split_once('/').unwrap_or(("", text));
-    ModelName::new(owner, name)
-        .map_err(|error| ui::error(ErrorCode::BadRequest, error.to_string(), "for example: clunk open me/hello"))
+    ModelName::new(owner, name).map_err(|error| {
+        ui::error(ErrorCode::BadRequest, error.to_string(), "for example: clunk open me/hello")
+    })
 }
 
 fn has_desktop() -> bool {
-    ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+    ["DISPLAY", "WAYLAND_DISPLAY"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }

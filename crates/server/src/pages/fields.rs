@@ -43,8 +43,8 @@ fn labelled(field: &Field, shown: &Submitted, problems: &Problems) -> Markup {
     let body = html! {
         (control(field, shown, &names))
         p.hint id=(hint_id) {
-            @if let Some(text) = &field.description { (text) " " }
-            @if !facts.is_empty() { span.facts { (facts) } }
+            @if let Some(text) = &field.description { (text) @if !facts.is_empty() { " \u{b7} " } }
+            (facts)
         }
         p.problem id=(problem_id) role="alert" { @if let Some(problem) = problem { (problem) } }
     };

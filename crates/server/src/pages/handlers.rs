@@ -148,7 +148,7 @@ pub async fn prediction(
                     " \u{b7} " (time::moment(prediction.created_ms))
                 }
             }
-            div.work {
+            div.work.result {
                 section.ask aria-label="Input" { h2 { "Input" } (panel.input()) }
                 div.answer data-place="panel" { (panel.markup()) }
             }

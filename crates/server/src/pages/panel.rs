@@ -58,6 +58,12 @@ fn class(status: Status) -> &'static str {
     }
 }
 
+/// Three digits behind the point, of which zeros at the end say nothing.
+fn rounded(number: f64) -> String {
+    let text = format!("{number:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// The state as a mark of one word.
 pub fn mark(status: Status) -> Markup {
     html! { span class=(format!("mark {}", class(status))) { (word(status)) } }
@@ -75,7 +81,7 @@ impl Panel<'_> {
         let now = clunk_agent::replica::now_ms();
         html! {
             section.panel #panel aria-label="Prediction" data-status=(word(prediction.status)) data-part=(part)
-                data-events=[(!ended).then_some(events)] data-age=(now.saturating_sub(prediction.created_ms))
+                data-parts=(self.parts()) data-events=[(!ended).then_some(events)] data-age=(now.saturating_sub(prediction.created_ms))
                 data-display=(format!("{:?}", self.display()).to_lowercase()) {
                 div.state {
                     span role="status" { (mark(prediction.status)) }
@@ -85,11 +91,11 @@ impl Panel<'_> {
                         (prediction.id)
                     }
                 }
+                (self.actions(&path, &query))
                 @if let Some(error) = &prediction.error { p.problem.said role="alert" { (error) } }
                 div.output data-output aria-label="Output" role="region" { (self.output()) }
                 (self.logs())
                 (self.metrics())
-                (self.actions(&path, &query))
             }
         }
     }
@@ -109,10 +115,19 @@ impl Panel<'_> {
         }
     }
 
-    /// Until it ended, or until now.
+    /// Until it ended, or until now, where the script counts on.
     fn took(&self, now: u64) -> String {
-        let end = self.prediction.completed_ms.unwrap_or(now);
-        time::duration(end.saturating_sub(self.prediction.created_ms))
+        let born = self.prediction.created_ms;
+        match self.prediction.completed_ms {
+            Some(end) => time::duration(end.saturating_sub(born)),
+            None if now < born + 1000 => format!("0.{} s", now.saturating_sub(born) / 100),
+            None => time::duration(now - born),
+        }
+    }
+
+    /// Of an iterator, how many parts the output has: a script that follows adds those behind them.
+    fn parts(&self) -> usize {
+        self.prediction.output.as_ref().and_then(|output| output.value.as_array()).map_or(0, Vec::len)
     }
 
     fn waiting(&self) -> Option<Waiting> {
@@ -174,7 +189,7 @@ impl Panel<'_> {
         let metrics = &self.prediction.metrics;
         let text = |value: &Value| match (value, value.as_f64()) {
             (Value::String(text), _) => text.clone(),
-            (Value::Number(number), Some(float)) if number.is_f64() => format!("{float:.4}"),
+            (Value::Number(number), Some(float)) if number.is_f64() => rounded(float),
             (value, _) => value.to_string(),
         };
         html! {
@@ -193,7 +208,8 @@ impl Panel<'_> {
         let prediction = self.prediction;
         let ended = prediction.status.is_terminal();
         let model = &prediction.model;
-        let again = format!("/models/{model}?version={}&prediction={}", prediction.version, prediction.id);
+        let again =
+            format!("/models/{model}?version={}&prediction={}#run", prediction.version, prediction.id);
         html! {
             div.actions {
                 @if self.visitor.is_owner() {
@@ -203,7 +219,7 @@ impl Panel<'_> {
                             button.plain type="submit" { "Cancel" }
                         }
                     }
-                    @if prediction.kind == Kind::Prediction { a.button.plain href=(again) data-again { "Run again" } }
+                    @if ended && prediction.kind == Kind::Prediction { a.button.plain href=(again) { "Run again" } }
                     a.button.plain href=(self.models().sign_path(path, SHARE_LIFETIME)) data-share { "Share" }
                 }
                 a.button.plain href=(format!("{path}?{query}part=json")) { "JSON" }

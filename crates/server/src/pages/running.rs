@@ -173,12 +173,16 @@ pub async fn run(
     headers: HeaderMap,
     form: Multipart,
 ) -> Response {
-    if !visitor.is_owner() {
-        return layout::sign_in(&format!("/models/{owner}/{name}"), false);
-    }
     let script = headers
         .get(header::ACCEPT)
         .is_some_and(|value| value.to_str().is_ok_and(|text| text.contains("application/json")));
+    if !visitor.is_owner() && script {
+        let message = "You are signed out: load the page again and sign in.";
+        return (StatusCode::UNAUTHORIZED, Json(json!({"problems": {}, "message": message}))).into_response();
+    }
+    if !visitor.is_owner() {
+        return layout::sign_in(&format!("/models/{owner}/{name}"), false);
+    }
     let base_url = base_url::of(&headers, &server.url);
     let made = async {
         let sent = multipart::with_files(form, &visitor, &server.models, &base_url).await?;

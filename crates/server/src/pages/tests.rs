@@ -95,8 +95,7 @@ fn the_programs_say_what_the_form_sends() {
     let version = "0123456789abcdef".repeat(4);
     let call = |input, streams_text| {
         let base_url = "http://127.0.0.1:5800";
-        let call =
-            Call { base_url, model: "me/cat", version: &version, streams_text, fields: &found, input };
+        let call = Call { base_url, model: "me/cat", version: &version, streams_text, fields: &found, input };
         let snippets = snippets(&call);
         snippets.iter().map(|one| format!("== {}\n{}", one.title, one.text)).collect::<String>()
     };
