@@ -11,7 +11,8 @@ from pathlib import Path
 from common import Clunk, arguments
 
 NAMES = (
-    "start", "call", "map", "scale", "cancel", "overhead", "batching", "spawn", "sim", "payload", "cli", "image", "many"
+    "start", "call", "map", "scale", "cancel", "overhead", "batching", "cog", "spawn", "sim", "payload", "cli", "image",
+    "many",
 )
 HERE = Path(__file__).resolve().parent
 

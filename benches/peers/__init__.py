@@ -20,6 +20,9 @@ PACKAGES = {
     "ray": (("ray",), ()),
     "mosec": (("mosec", *MODEL[0]), MODEL[1]),
     "litserve": (("litserve", *MODEL[0]), MODEL[1]),
+    "mosec-echo": (("mosec==0.9.8",), ()),
+    "fastapi": (("fastapi==0.165.0", "uvicorn==0.54.0", "uvloop==0.23.0", "httptools==0.9.0"), ()),
+    "cog": (("cog==0.23.1", "coglet==0.23.1"), ()),
 }
 INSTALL_LIMIT_S = 900
 

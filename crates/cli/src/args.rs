@@ -65,6 +65,9 @@ pub enum Verb {
     Version,
     /// Print a completion script for your shell.
     Completions(Completions),
+    /// Print the settings of a Cog project as JSON.
+    #[command(name = "__cog-config", hide = true)]
+    CogConfig(CogConfig),
 }
 
 #[derive(Args)]
@@ -312,4 +315,14 @@ pub struct Open {
     /// OWNER/NAME of a model; the start page without one.
     #[arg(value_name = "OWNER/NAME")]
     pub model: Option<String>,
+}
+
+#[derive(Args)]
+pub struct CogConfig {
+    /// The project's folder, or one within it.
+    #[arg(default_value = ".", value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Name of the settings file.
+    #[arg(long, short, value_name = "NAME")]
+    pub file: Option<String>,
 }

@@ -3,6 +3,7 @@
 mod api;
 mod args;
 mod clock;
+mod cog;
 mod embed;
 mod find;
 mod home;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Verb::Explain(explain) => verbs::explain::run(explain),
         Verb::Version => verbs::version::run(output),
         Verb::Completions(completions) => verbs::completions::run(completions),
+        Verb::CogConfig(project) => verbs::cog_config::run(project),
     };
     done.unwrap_or_else(|error| ui::fail(&error))
 }

@@ -29,6 +29,7 @@ error_codes! {
     AlreadyRunning = "already-running";
     AppStopped = "app-stopped";
     BadRequest = "bad-request";
+    BadCogConfig = "bad-cog-config";
     BadRecipe = "bad-recipe";
     BlobMissing = "blob-missing";
     BuildFailed = "build-failed";
@@ -36,6 +37,9 @@ error_codes! {
     CallCanceled = "call-canceled";
     CallExpired = "call-expired";
     CannotPlace = "cannot-place";
+    CogConfigDeprecated = "cog-config-deprecated";
+    CogConfigIgnored = "cog-config-ignored";
+    CogNotSupported = "cog-not-supported";
     ContainerCrashed = "container-crashed";
     ContainersNotPermitted = "containers-not-permitted";
     CorruptState = "corrupt-state";
@@ -50,11 +54,16 @@ error_codes! {
     PackageNotFound = "package-not-found";
     PayloadTooLarge = "payload-too-large";
     PortTaken = "port-taken";
+    PredictorInvalid = "predictor-invalid";
+    PredictorNotFound = "predictor-not-found";
     PythonNotAvailable = "python-not-available";
+    PythonSyntax = "python-syntax";
     QueueFull = "queue-full";
     ResultExpired = "result-expired";
     RegistryDenied = "registry-denied";
     RegistryUnreachable = "registry-unreachable";
+    SchemaConstraint = "schema-constraint";
+    SchemaType = "schema-type";
     StartFailed = "start-failed";
     Unauthorized = "unauthorized";
     VersionMismatch = "version-mismatch";

@@ -102,6 +102,9 @@ pub struct PipInstall {
     /// The text of requirements files, one each.
     #[serde(default)]
     pub requirements: Vec<String>,
+    /// The text of constraints files: what they list is installed only if something asks for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub constraints: Vec<String>,
     #[serde(default)]
     pub index_url: Option<String>,
     #[serde(default)]

@@ -26,11 +26,20 @@ impl From<StoreError> for Failure {
 pub fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::BadRequest
+        | ErrorCode::BadCogConfig
         | ErrorCode::BadRecipe
         | ErrorCode::BlobMissing
         | ErrorCode::CannotPlace
+        | ErrorCode::CogConfigDeprecated
+        | ErrorCode::CogConfigIgnored
+        | ErrorCode::CogNotSupported
         | ErrorCode::PackageNotFound
-        | ErrorCode::PythonNotAvailable => StatusCode::BAD_REQUEST,
+        | ErrorCode::PredictorInvalid
+        | ErrorCode::PredictorNotFound
+        | ErrorCode::PythonNotAvailable
+        | ErrorCode::PythonSyntax
+        | ErrorCode::SchemaConstraint
+        | ErrorCode::SchemaType => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::AlreadyExists

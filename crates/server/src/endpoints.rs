@@ -9,10 +9,13 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
 use crate::pages::{self, assets, handlers, running};
+use crate::routes::replicate::gate;
 use crate::routes::{
     apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
 };
 use crate::server::Server;
+
+mod replicate;
 
 /// Who may call an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,10 @@ pub enum Access {
     Container,
     /// A browser: the page itself decides what a guest sees.
     Page,
+    /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
+    Replicate,
+    /// Whoever has a signed address, or the token.
+    Signed,
 }
 
 /// What a body holds.
@@ -41,10 +48,11 @@ pub enum Media {
     Frames,
     /// Server-sent events of this schema.
     Events(&'static str),
+    /// `multipart/form-data`.
+    Form,
+    Text,
     /// A page.
     Html,
-    /// Fields as a browser sends them.
-    Form,
 }
 
 pub struct Endpoint {
@@ -66,6 +74,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(call_endpoints());
     all.extend(container_endpoints());
     all.extend(page_endpoints());
+    all.extend(replicate::endpoints());
     all
 }
 
@@ -263,6 +272,12 @@ pub fn router(server: Arc<Server>) -> Router {
             Access::Page => endpoint
                 .handler
                 .layer(axum::middleware::from_fn_with_state(server.clone(), pages::guard::page)),
+            Access::Replicate => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))
+            }
+            Access::Signed => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::signed))
+            }
         };
         router = router.route(endpoint.path, handler);
     }

@@ -1,7 +1,7 @@
 //! The HTTP API and the control plane.
 
+pub mod address;
 pub mod answer;
-mod base_url;
 mod door;
 pub mod endpoints;
 pub mod engine;

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod call;
+pub mod cog_config;
 pub mod completions;
 pub mod container;
 pub mod doctor;

@@ -52,10 +52,13 @@ pub(crate) async fn install(
         );
         let requirements = job.scratch.mount("requirements", &context.layers.ids)?;
         let mut argv = vec![format!("{UV}/uv"), "pip".into(), "install".into(), "--python".into(), python];
-        for (at, text) in pip.requirements.iter().enumerate() {
-            let path = requirements.join(format!("{at}.txt"));
-            std::fs::write(&path, text).map_err(|error| ImageError::io("write", &path, error))?;
-            argv.extend(["--requirements".into(), format!("{REQUIREMENTS}/{at}.txt")]);
+        for (option, texts) in [("requirements", &pip.requirements), ("constraints", &pip.constraints)] {
+            for (at, text) in texts.iter().enumerate() {
+                let name = format!("{option}-{at}.txt");
+                let path = requirements.join(&name);
+                std::fs::write(&path, text).map_err(|error| ImageError::io("write", &path, error))?;
+                argv.extend([format!("--{option}"), format!("{REQUIREMENTS}/{name}")]);
+            }
         }
         argv.extend(options(&pip));
         argv.extend(extra);

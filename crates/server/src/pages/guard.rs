@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::layout;
 use super::session::{self, Visitor};
+use crate::address::base_url;
 use crate::answer::not_found;
-use crate::base_url;
 use crate::guard::FromContainer;
 use crate::server::Server;
 
@@ -25,7 +25,7 @@ pub async fn page(State(server): State<Arc<Server>>, mut request: Request, next:
         if !session::opens(&server.token, &given) {
             return layout::sign_in(&place, true);
         }
-        let secure = base_url::of(request.headers(), &server.url).starts_with("https:");
+        let secure = base_url(&server, request.headers()).starts_with("https:");
         return signed_in(&server, &place, secure);
     }
     let visitor = Visitor::of(&server, request.headers());

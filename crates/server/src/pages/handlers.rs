@@ -17,8 +17,8 @@ use super::multipart::{self, FORM_TOKEN};
 use super::panel::Panel;
 use super::session::{self, Visitor};
 use super::{guard, time};
+use crate::address::base_url;
 use crate::answer::Failure;
-use crate::base_url;
 use crate::models::{ModelSort, PredictionFilter};
 use crate::server::Server;
 
@@ -202,7 +202,7 @@ pub async fn take_token(State(server): Shared, headers: HeaderMap, form: Multipa
     if !sent.other("token").is_some_and(|given| session::opens(&server.token, given)) {
         return layout::sign_in(next, true);
     }
-    let secure = base_url::of(&headers, &server.url).starts_with("https:");
+    let secure = base_url(&server, &headers).starts_with("https:");
     guard::signed_in(&server, next, secure)
 }
 

@@ -19,8 +19,8 @@ use super::output::Display;
 use super::session::Visitor;
 use super::snippets::{self, Call, Snippet};
 use super::submitted::{Problems, Submitted};
+use crate::address::base_url;
 use crate::answer::status;
-use crate::base_url;
 use crate::models::{NewPrediction, PredictionFilter, Refusal, Target};
 use crate::server::Server;
 
@@ -153,7 +153,7 @@ pub async fn model(
             message: None,
             prediction: found.as_ref(),
         };
-        subject.page(&server, &visitor, &base_url::of(&headers, &server.url), state).await
+        subject.page(&server, &visitor, &base_url(&server, &headers), state).await
     };
     match made.await {
         // It may be there for those who sign in.
@@ -183,7 +183,7 @@ pub async fn run(
     if !visitor.is_owner() {
         return layout::sign_in(&format!("/models/{owner}/{name}"), false);
     }
-    let base_url = base_url::of(&headers, &server.url);
+    let base_url = base_url(&server, &headers);
     let made = async {
         let sent = multipart::with_files(form, &visitor, &server.models, &base_url).await?;
         let subject = Subject::find(&server, &visitor, (&owner, &name), sent.other("version")).await?;
@@ -298,7 +298,7 @@ pub async fn snippets(
         let sent = multipart::texts(form).await?;
         let subject = Subject::find(&server, &visitor, (&owner, &name), sent.other("version")).await?;
         let (input, _) = sent.input.read(&subject.fields);
-        let snippets = subject.snippets(&input, &base_url::of(&headers, &server.url));
+        let snippets = subject.snippets(&input, &base_url(&server, &headers));
         Ok(layout::part(model_page::snippets(&snippets)))
     };
     shown(made.await, &visitor)

@@ -4,3 +4,5 @@
 dial_socket = None
 # Keeps a cancel away from this package's own code in threads that run user code. `threads` sets it; None without them.
 guard = None
+# The class of the exception that is raised in a function whose call is canceled. None: `InputCancellation`.
+cancellation = None

@@ -6,6 +6,9 @@ the user's code (`resume`), and the signal comes again a moment later. So no fra
 that has ended is never hit: the exception is raised only below the function that calls user code, and only while the
 call that CANCEL names is the one that runs.
 
+A part of this package that waits for others, such as the download of an input, says so (`runner.interruptible`) and is
+interrupted as well.
+
 A function without frames of its own (compiled by other means) is not interrupted; the agent ends its process.
 """
 
@@ -14,6 +17,7 @@ from _signal import SIGUSR1, pthread_kill
 from _thread import get_ident, start_new_thread
 from time import sleep
 
+from clunk import _runner
 from clunk.exception import InputCancellation
 
 from .link import CANCEL, CREDIT
@@ -24,7 +28,13 @@ AGAIN_S = 0.001
 # The functions of this package that call user code, by file and name.
 _CALLERS = frozenset(
     (os.path.join(_OURS, file), name)
-    for file, name in (("main.py", "run_call"), ("generators.py", "run"), ("batches.py", "call_function"))
+    for file, name in (
+        ("main.py", "run_call"),
+        ("generators.py", "run"),
+        ("batches.py", "call_function"),
+        ("cog.py", "run_call"),
+        ("cog.py", "iterate"),
+    )
 )
 
 # The call whose signal is being sent again.
@@ -34,19 +44,20 @@ _main_thread = get_ident()
 
 
 def canceled():
-    return InputCancellation("the call was canceled")
+    return (_runner.cancellation or InputCancellation)("the call was canceled")
 
 
 def interrupt(runner, frame):
     """Handles SIGUSR1 on the main thread, which executes `frame`."""
     awaiting = runner.awaiting
-    if awaiting is None and not _in_user_code(frame):
+    if awaiting is None and not runner.interruptible and not _in_user_code(frame):
         runner.interrupted = runner.call
         _try_again(runner)
         return
     if not _read_cancel(runner):
         return
     if awaiting is None:
+        runner.interruptible = False
         raise canceled()
     loop, task = awaiting
     loop.call_soon_threadsafe(task.cancel)

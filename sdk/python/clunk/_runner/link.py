@@ -7,6 +7,7 @@ from _thread import RLock
 
 START, CALL, CANCEL, STOP, CREDIT, BATCH, WORKER = 1, 2, 3, 4, 5, 6, 7
 READY, RESULT, EXCEPTION, LOG, START_FAILED, YIELD, WORKER_ENDED = 65, 66, 67, 68, 69, 70, 71
+METRIC, FILE = 72, 73
 
 PAYLOAD_IN_FD = 1
 HEADER_SIZE = 24
@@ -197,6 +198,10 @@ class Link:
                 os.close(fd)
         else:
             self._send_frame(kind, 0, call, control, pieces, size, None)
+
+    def send_file(self, kind, call, control, fd, size):
+        """Sends a frame whose payload is the first `size` bytes of an open file. The caller closes it."""
+        self._send_frame(kind, PAYLOAD_IN_FD, call, control, (), size, fd)
 
     def _send_frame(self, kind, flags, call, control, pieces, size, fd):
         header = b"".join(

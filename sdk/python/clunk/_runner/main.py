@@ -1,7 +1,8 @@
 """The runner: loads the user's function or class, then answers calls until the agent closes the link.
 
 Plain functions, one call at a time, are answered here, on the main thread. What other kinds need lies in modules that
-are imported only for them: `classes`, `generators`, `batches`, `threads`, `tasks`, `workers`, `cancel`.
+are imported only for them: `classes`, `generators`, `batches`, `threads`, `tasks`, `workers`, `cancel`, and `cog` with the
+modules that start so for Cog models.
 """
 
 import faulthandler
@@ -81,6 +82,8 @@ class Runner:
         self.batch = None
         # The call during which a cancel's signal met our own code.
         self.interrupted = 0
+        # Whether our own code may be interrupted as well, because it waits.
+        self.interruptible = False
         # Values that the generator may yield ahead.
         self.credit = 0
         # The event loop and the task that the main thread waits for.
@@ -105,26 +108,29 @@ class Runner:
             if name in fields:
                 os.environ[f"CLUNK_{name.upper()}"] = fields[name]
         set_module_path(fields.get("source_root") or PROJECT_ROOT)
-        self.name = fields["qualname"]
+        self.name = fields.get("qualname", "")
         self.concurrency = int(fields.get("concurrency", 1))
         self.workers = int(fields.get("workers", 0))
         try:
-            if fields.get("mode") == "class":
-                from .classes import load
-
-                load(self, fields)
-            else:
-                self.target = load_target(fields["module"], fields["qualname"])
-            if fields.get("batching") == "1":
-                from .batches import mark_targets
-
-                mark_targets(self.targets())
+            self.load(fields)
         except BaseException as error:
             self.send_failure(START_FAILED, 0, error)
             return False
         self.finish_output(0)
         self.start_us = (perf_counter_ns() - began) // 1000
         return True
+
+    def load(self, fields):
+        if fields.get("mode") == "class":
+            from .classes import load
+
+            load(self, fields)
+        else:
+            self.target = load_target(fields["module"], fields["qualname"])
+        if fields.get("batching") == "1":
+            from .batches import mark_targets
+
+            mark_targets(self.targets())
 
     def ready(self):
         ready = {"python": sys.version.split(" ", 1)[0], "sdk": clunk.__version__, "start_us": self.start_us}
@@ -199,7 +205,7 @@ class Runner:
         except BaseException as error:
             self.send_failure(EXCEPTION, call, error)
         else:
-            self.send_result(call, began, json, pieces, size)
+            self.send_result(call, began, b"format=json\n" if json else b"", pieces, size)
         finally:
             self.call = 0
 
@@ -219,12 +225,11 @@ class Runner:
             check_manner(self, target, fields)
         return target
 
-    def send_result(self, call, began, json, pieces, size):
+    def send_result(self, call, began, control, pieces, size):
         for stream in self.streams:
             if stream.texts:
                 stream.finish(call)
             stream.flush_bytes()
-        control = b"format=json\n" if json else b""
         now = perf_counter_ns()
         if now - self.marked_at >= CPU_MIN:
             used = self.take_cpu(now, now - began)
@@ -449,9 +454,15 @@ def main():
         raise OSError(f"the first frame is of kind {kind}, not START")
     if isinstance(payload, FilePayload):
         _runner.dial_socket = payload.fd
-    runner = Runner(link)
+    fields = decode_control(control)
+    if fields.get("mode") == "cog":
+        from .cog import CogRunner
+
+        runner = CogRunner(link)
+    else:
+        runner = Runner(link)
     signal(SIGUSR1, runner.on_signal)
-    if not runner.start(decode_control(control)):
+    if not runner.start(fields):
         sys.exit(1)
     try:
         if runner.workers:

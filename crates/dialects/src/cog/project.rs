@@ -1,0 +1,105 @@
+//! The files of a project, as far as its settings name them.
+
+/// A text that settings name is not longer.
+pub const MAX_TEXT_BYTES: u64 = 1 << 20;
+
+/// The folder of a `cog.yaml`. Paths are relative to it, with `/` between their parts.
+pub trait Project {
+    /// What is at a path.
+    fn look(&self, path: &str) -> Found;
+
+    /// A text of at most [`MAX_TEXT_BYTES`].
+    fn read(&self, path: &str) -> Result<String, Unreadable>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    File,
+    Folder,
+    Nothing,
+    /// A link or `..` leads out of the project.
+    Outside,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unreadable {
+    /// No file is there.
+    Missing(Found),
+    TooLarge,
+    /// Number of the first byte that is not UTF-8, and what is in front of it.
+    NotText {
+        line: usize,
+    },
+    Failed(String),
+}
+
+/// A relative path without `.`; None when it is absolute or leads out of its folder.
+pub fn clean(path: &str) -> Option<String> {
+    if path.starts_with('/') || path.contains('\0') {
+        return None;
+    }
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+/// [`clean`] for a path that stands in the file `from`.
+pub fn beside(from: &str, path: &str) -> Option<String> {
+    if path.starts_with('/') {
+        return None;
+    }
+    match from.rsplit_once('/') {
+        Some((folder, _)) => clean(&format!("{folder}/{path}")),
+        None => clean(path),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// A project in memory.
+    #[derive(Default)]
+    pub struct Files(pub BTreeMap<String, String>);
+
+    impl Project for Files {
+        fn look(&self, path: &str) -> Found {
+            match self.0.contains_key(path) {
+                true => Found::File,
+                false if self.0.keys().any(|key| key.starts_with(&format!("{path}/"))) => Found::Folder,
+                false => Found::Nothing,
+            }
+        }
+
+        fn read(&self, path: &str) -> Result<String, Unreadable> {
+            self.0.get(path).cloned().ok_or_else(|| Unreadable::Missing(self.look(path)))
+        }
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        let cases = [
+            ("a/b", Some("a/b")),
+            ("./a//b/../c", Some("a/c")),
+            ("../a", None),
+            ("a/../..", None),
+            ("/etc/passwd", None),
+            ("", None),
+        ];
+        for (path, cleaned) in cases {
+            assert_eq!(clean(path).as_deref(), cleaned, "{path}");
+        }
+        assert_eq!(beside("deps/base.txt", "../wheels/a.whl").as_deref(), Some("wheels/a.whl"));
+        assert_eq!(beside("base.txt", "../a.whl"), None);
+    }
+}

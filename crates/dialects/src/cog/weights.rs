@@ -1,0 +1,139 @@
+//! `weights`: files that are kept apart from the code.
+
+use std::collections::HashSet;
+
+use serde::Serialize;
+
+use super::read::Reader;
+use super::yaml::{Kind, Node};
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Weight {
+    pub name: String,
+    /// The folder in the container.
+    pub target: String,
+    pub source: Vec<Source>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Source {
+    pub uri: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub include: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+}
+
+const SCHEMES: &[&str] = &["hf", "file", "https"];
+
+pub fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Weight> {
+    let items = reader.list("weights", node).unwrap_or_default();
+    let (mut weights, mut names) = (Vec::<Weight>::new(), HashSet::new());
+    for item in items {
+        let Some(weight) = one(reader, item) else { continue };
+        if !names.insert(weight.name.clone()) {
+            let hint = "give each of them its own name";
+            reader.invalid(item.at, "weights.name", &weight.name, "it is there twice", hint);
+            continue;
+        }
+        let inside = |a: &str, b: &str| a == b || a.starts_with(&format!("{b}/"));
+        let clash =
+            |other: &&Weight| inside(&weight.target, &other.target) || inside(&other.target, &weight.target);
+        if let Some(other) = weights.iter().find(clash) {
+            let message = format!("it overlaps {} of `{}`", other.target, other.name);
+            reader.invalid(item.at, "weights.target", &weight.target, &message, "give each its own folder");
+            continue;
+        }
+        weights.push(weight);
+    }
+    if !weights.is_empty() {
+        reader.problems.unsupported(
+            node.at,
+            "`weights` are not fetched by Clunk",
+            "fetch them in `setup`, or in a command of `build.run`",
+        );
+    }
+    weights
+}
+
+fn one(reader: &mut Reader<'_>, node: &Node) -> Option<Weight> {
+    let table = reader.table("weights", node, &["name", "target", "source"])?;
+    let mut needed = |key: &str| match table.get(key) {
+        Some(value) => Some(value),
+        None => {
+            reader.problems.error(node.at, format!("missing \"weights.{key}\""), format!("add `{key}:`"));
+            None
+        }
+    };
+    let (name, target, source) = (needed("name"), needed("target"), needed("source"));
+    let name = name.and_then(|value| name_of(reader, value));
+    let target = target.and_then(|value| target_of(reader, value));
+    let source = source.map(|value| sources(reader, value));
+    Some(Weight { name: name?, target: target?, source: source? })
+}
+
+fn name_of(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let text = reader.text("weights.name", node)?;
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    let doubled = text.as_bytes().windows(2).any(|pair| pair.iter().all(|byte| b"._-".contains(byte)));
+    if !text.chars().all(inner) || !edge(text.chars().next()) || !edge(text.chars().last()) || doubled {
+        let message = "small letters and digits, with single `.`, `_` or `-` between them";
+        reader.invalid(node.at, "weights.name", &text, message, "rename it");
+        return None;
+    }
+    Some(text)
+}
+
+fn target_of(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let text = reader.text("weights.target", node)?;
+    let path = text.trim_end_matches('/');
+    let parts_good = path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
+    if !path.starts_with('/') || !parts_good {
+        let message = "it must be an absolute path of a folder, not `/`";
+        reader.invalid(node.at, "weights.target", &text, message, "write for example /src/weights");
+        return None;
+    }
+    Some(path.to_string())
+}
+
+fn sources(reader: &mut Reader<'_>, node: &Node) -> Vec<Source> {
+    let items = match &node.kind {
+        Kind::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    if items.is_empty() {
+        reader.problems.error(node.at, "missing \"weights.source\"", "add `- uri:`");
+    }
+    items.iter().filter_map(|item| source(reader, item)).collect()
+}
+
+fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
+    let table = reader.table("weights.source", node, &["uri", "include", "exclude"])?;
+    let Some(at) = table.get("uri") else {
+        reader.problems.error(node.at, "missing \"weights.source.uri\"", "add `uri:`");
+        return None;
+    };
+    let uri = reader.text("weights.source.uri", at)?;
+    let scheme = uri.split_once("://").map(|(scheme, _)| scheme);
+    if scheme.is_some_and(|scheme| !SCHEMES.contains(&scheme)) {
+        let message = "it must start with hf://, file:// or https://, or be a path";
+        reader.invalid(at.at, "weights.source.uri", &uri, message, "take one of these");
+        return None;
+    }
+    let mut globs = |key: &str| {
+        let field = format!("weights.source.{key}");
+        let mut patterns = table.get(key).map(|node| reader.texts(&field, node)).unwrap_or_default();
+        patterns.retain(|pattern| {
+            let good = !pattern.text.contains(['!', '\\']);
+            if !good {
+                let message = "a pattern has neither `!` nor `\\`";
+                reader.invalid(pattern.at, &field, &pattern.text, message, "use include and exclude instead");
+            }
+            good
+        });
+        patterns.into_iter().map(|pattern| pattern.text).collect::<Vec<_>>()
+    };
+    let (include, exclude) = (globs("include"), globs("exclude"));
+    Some(Source { uri, include, exclude })
+}

@@ -1,0 +1,85 @@
+"""JSON by the C halves of `json`, without the imports of the other half: they would be part of every cold start."""
+
+try:
+    from _json import encode_basestring as quote
+    from _json import make_encoder, make_scanner
+except ImportError:
+    make_scanner = None
+
+
+class NotPlain(Exception):
+    """A value that JSON has no form for as it is."""
+
+
+def _not_plain(value):
+    raise NotPlain
+
+
+if make_scanner is not None:
+
+    class _Reading:
+        strict = True
+        object_hook = object_pairs_hook = array_hook = None
+        parse_float = float
+        parse_int = int
+        parse_constant = float
+        memo = {}
+
+    _scan = make_scanner(_Reading)
+    _seen = {}
+    _encode = make_encoder(_seen, _not_plain, quote, None, ":", ",", False, False, False)
+
+    def _write(value):
+        try:
+            return "".join(_encode(value, 0))
+        except BaseException:
+            # What it had begun is no circle the next time.
+            _seen.clear()
+            raise
+
+else:
+    import json as _json
+
+    _encoder = _json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_not_plain)
+    _write = quote = _encoder.encode
+
+
+def loads(data):
+    """The value of bytes of JSON."""
+    text = str(data, "utf-8")
+    if make_scanner is None:
+        return _json.loads(text)
+    if text[:1] in " \t\r\n":
+        text = text.lstrip(" \t\r\n")
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        raise ValueError("this is no JSON") from None
+    if end != len(text) and text[end:].strip(" \t\r\n"):
+        raise ValueError(f"more follows the JSON value, which ends at character {end}")
+    return value
+
+
+def dumps(value):
+    """Bytes of JSON of a value of JSON's own types.
+
+    Raises NotPlain where another type comes, and ValueError where a number is not finite or a value contains itself.
+    """
+    text = quote(value) if type(value) is str else _write(value)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # Half a surrogate pair, such as a token of a text that was cut in a character.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+
+
+def finite(value):
+    """`value` with null for the numbers that JSON does not have."""
+    kind = type(value)
+    if kind is float:
+        return value if value - value == 0 else None
+    if kind is list:
+        return [finite(item) for item in value]
+    if kind is dict:
+        return {key: finite(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""What models import from the server of older releases of Cog."""
