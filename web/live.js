@@ -46,14 +46,18 @@ class Follower {
     this.logsSeen = 0; // Characters of all log events.
     this.asked = false;
     this.took(panel);
+    if (this.ended) return;
     this.timers.push(setInterval(() => this.tick(), CLOCK_MS));
     const events = panel.dataset.events;
-    if (!events) return;
+    if (!events) {
+      if (this.part) this.poll();
+      return;
+    }
     this.source = new EventSource(events);
     const on = (name, act) => this.source.addEventListener(name, (event) => act(JSON.parse(event.data)));
-    on("status", (data) => (data.status ?? data) === "starting" || this.refresh());
+    on("status", (data) => data.status === "starting" || this.refresh());
     on("output", (data) => this.output(data));
-    on("logs", (data) => this.logs(typeof data === "string" ? data : data.text));
+    on("logs", (data) => this.logs(data.text));
     on("metric", () => this.refresh());
     on("done", () => {
       this.source.close();
@@ -61,8 +65,12 @@ class Follower {
     });
     this.source.onerror = () => {
       // Refused, not only broken: it asks now and then instead.
-      if (this.source.readyState === EventSource.CLOSED) this.timers.push(setInterval(() => this.refresh(), WAITING_MS));
+      if (this.source.readyState === EventSource.CLOSED) this.poll();
     };
+  }
+
+  poll() {
+    this.timers.push(setInterval(() => this.refresh(), WAITING_MS));
   }
 
   // Takes a panel that the server drew.
@@ -79,6 +87,7 @@ class Follower {
     clearTimeout(this.waiting);
     if (panel.dataset.status === "Starting" && this.part) this.waiting = setTimeout(() => this.refresh(), WAITING_MS);
     if (this.pre) this.pre.scrollTop = this.pre.scrollHeight;
+    if (this.part && !panel.querySelector("[data-clock]")) this.end();
   }
 
   end() {
@@ -93,8 +102,7 @@ class Follower {
     if (clock) clock.textContent = duration(performance.now() - this.born);
   }
 
-  output({ index, output }) {
-    const part = output?.value ?? output;
+  output({ index, output: part }) {
     if (this.panel.dataset.display !== "text" || typeof part !== "string") return this.refresh();
     if (index < this.parts) return;
     if (index > this.parts) return this.refresh();
@@ -142,18 +150,22 @@ class Follower {
   replace(html) {
     const fresh = new DOMParser().parseFromString(html, "text/html").getElementById("panel");
     if (!fresh) return;
-    const [old, logs] = [this.panel.querySelector(".logs"), fresh.querySelector(".logs")];
-    if (old && logs) logs.open = old.open;
-    // What is the same stays, and what plays goes on.
-    const [before, after] = [this.panel.querySelector("[data-output]"), fresh.querySelector("[data-output]")];
+    const pair = (selector) => [this.panel.querySelector(selector), fresh.querySelector(selector)];
+    const [before, after] = pair("[data-output]");
+    const [oldLogs, newLogs] = pair(".logs");
+    const [oldText, newText] = pair("[data-logs]");
+    if (oldLogs && newLogs) newLogs.open = oldLogs.open;
+    // What came while the server drew is not taken back, what is the same stays, and what plays goes on.
+    const behind = this.text && fresh.querySelector("[data-clock]") && Number(fresh.dataset.parts) <= this.parts;
     const same = before && after && before.innerHTML === after.innerHTML;
     const focused = this.panel.contains(document.activeElement) && document.activeElement.matches("button, a, summary");
+    if (behind) fresh.dataset.parts = this.parts;
+    if (oldText && newText && newText.textContent.length <= oldText.textContent.length) newText.replaceWith(oldText);
     this.panel.replaceWith(fresh);
-    if (same) after.replaceWith(before);
+    if (behind || same) after.replaceWith(before);
     this.took(fresh);
     if (focused) (fresh.querySelector(".actions button, .actions a") ?? fresh).focus({ preventScroll: true });
     say(fresh.dataset.status);
-    if (!fresh.dataset.events) this.end();
   }
 
   async cancel(event) {

@@ -90,6 +90,11 @@ class Chromium:
         return Page(self, session, profile, size, script)
 
 
+    def forget(self, session):
+        """Complaints so far were wanted."""
+        self.events = [event for event in self.events if event.get("sessionId") != session]
+
+
 class Page:
     def __init__(self, browser, session, profile, size, script):
         self.browser, self.session, self.profile = browser, session, profile
@@ -101,6 +106,9 @@ class Page:
 
     def ask(self, method, **parameters):
         return self.browser.ask(method, self.session, **parameters)
+
+    def close(self):
+        self.browser.ask("Target.disposeBrowserContext", browserContextId=self.profile)
 
     def resize(self, size, dark=False):
         self.ask("Emulation.setDeviceMetricsOverride", width=size[0], height=size[1], deviceScaleFactor=1, mobile=size[0] < 600)

@@ -181,8 +181,21 @@ fn medium(address: &str, name: &str, media_type: &str) -> Markup {
     }
 }
 
+/// The type that a file of this server has by its name; None for what is nowhere here.
+fn own_file<'a>(address: &'a str, base_url: &str) -> Option<(&'a str, &'a str, &'static str)> {
+    let place = address.strip_prefix(base_url).filter(|place| place.starts_with("/files/"))?;
+    let name = place.split('?').next()?.rsplit('/').next()?;
+    let kind = match name.rsplit('.').next()?.to_ascii_lowercase().as_str() {
+        "png" | "jpg" | "jpeg" | "gif" | "webp" | "avif" | "bmp" | "svg" => "image",
+        "wav" | "mp3" | "ogg" | "flac" | "m4a" => "audio",
+        "mp4" | "webm" | "mov" => "video",
+        _ => "file",
+    };
+    Some((place, name, kind))
+}
+
 /// What a prediction was asked, without what is secret.
-pub fn input(input: &Value, properties: Option<&Value>) -> Markup {
+pub fn input(input: &Value, properties: Option<&Value>, base_url: &str) -> Markup {
     let Some(members) = input.as_object() else { return json(input) };
     let schema = |name: &str| properties.and_then(|properties| properties.get(name));
     html! {
@@ -193,6 +206,9 @@ pub fn input(input: &Value, properties: Option<&Value>) -> Markup {
                     dt { (name) }
                     dd {
                         @if schema(name).is_some_and(is_secret) { span.nothing { "hidden" } }
+                        @else if let Some((place, name, kind)) = value.as_str().and_then(|text| own_file(text, base_url)) {
+                            (medium(place, name, kind))
+                        }
                         @else { (Shown { value, media: &[], display: Display::Whole }.markup()) }
                     }
                 }
@@ -269,7 +285,15 @@ mod tests {
     #[test]
     fn a_secret_is_not_shown() {
         let properties = json!({"key": {"type": "string", "x-cog-secret": true}});
-        let shown = input(&json!({"key": "hush", "text": "x"}), Some(&properties)).into_string();
+        let shown = input(&json!({"key": "hush", "text": "x"}), Some(&properties), "").into_string();
         assert!(!shown.contains("hush") && shown.contains("hidden") && shown.contains("x"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_that_was_sent_is_shown() {
+        let asked = json!({"a": "http://h:1/files/file-1/cat.PNG?expiry=1", "b": "http://evil.example/files/x/cat.png"});
+        let shown = input(&asked, None, "http://h:1").into_string();
+        assert!(shown.contains("<img src=\"/files/file-1/cat.PNG?expiry=1\" alt=\"cat.PNG\">"), "{shown}");
+        assert!(shown.contains("<a href=\"http://evil.example/files/x/cat.png\""), "{shown}");
     }
 }

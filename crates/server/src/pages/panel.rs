@@ -75,13 +75,16 @@ impl Panel<'_> {
         let ended = prediction.status.is_terminal();
         let path = format!("/predictions/{}", prediction.id);
         let query = self.shared.map(|query| format!("{query}&")).unwrap_or_default();
-        let events =
-            self.models().sign_path(&format!("/api/predictions/{}/events", prediction.id), EVENTS_LIFETIME);
+        // Events end with the whole prediction, with what is secret in it: guests ask for the panel instead.
+        let follows = !ended && self.visitor.is_owner();
+        let events = || {
+            self.models().sign_path(&format!("/api/predictions/{}/events", prediction.id), EVENTS_LIFETIME)
+        };
         let part = format!("{path}?{query}part=panel");
         let now = clunk_agent::replica::now_ms();
         html! {
             section.panel #panel aria-label="Prediction" data-status=(word(prediction.status)) data-part=(part)
-                data-parts=(self.parts()) data-events=[(!ended).then_some(events)] data-age=(now.saturating_sub(prediction.created_ms))
+                data-parts=(self.parts()) data-events=[follows.then(events)] data-age=(now.saturating_sub(prediction.created_ms))
                 data-display=(format!("{:?}", self.display()).to_lowercase()) {
                 div.state {
                     span role="status" { (mark(prediction.status)) }
@@ -234,7 +237,7 @@ impl Panel<'_> {
         if self.prediction.data_removed {
             return html! { p.nothing { "The input was removed: it is kept for a limited time." } };
         }
-        output::input(&self.prediction.input, properties)
+        output::input(&self.prediction.input, properties, &self.prediction.base_url)
     }
 
     /// All of it, for programs and for what is too long for a page. What is secret stays out.
