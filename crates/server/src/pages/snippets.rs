@@ -167,7 +167,7 @@ fn python_json(value: &Value) -> String {
         Value::Bool(false) => "False".into(),
         Value::Number(_) | Value::String(_) => value.to_string(),
         Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(|item| python_json(item)).collect();
+            let items: Vec<_> = items.iter().map(python_json).collect();
             format!("[{}]", items.join(", "))
         }
         Value::Object(members) => {
