@@ -165,14 +165,16 @@ class Page:
     def type(self, selector, text):
         """Replaces what a field holds, with the keyboard."""
         self.box(selector)
-        self.value(f"(() => {{ const field = document.querySelector({json.dumps(selector)}); field.focus(); field.select?.(); }})()")
+        focused = f"(() => {{ const field = document.querySelector({json.dumps(selector)}); field.focus(); field.select?.(); return document.activeElement === field; }})()"
+        assert self.value(focused), f"{selector} takes no focus"
         self.ask("Input.insertText", text=text)
 
     def key(self, name, control=False):
         code = KEYS[name]
-        for kind in ("rawKeyDown", "keyUp"):
+        text = {"text": "\r"} if name == "Enter" else {}
+        for kind, more in (("keyDown", text), ("keyUp", {})):
             self.ask("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=code,
-                     modifiers=2 if control else 0)
+                     modifiers=2 if control else 0, **more)
 
     def choose(self, selector, *paths):
         """Puts files into a field for files."""

@@ -13,7 +13,6 @@ import pytest
 import browser
 from api import Api
 from browser import DESK, PHONE
-from conftest import wait_until
 from replicate_support import HERE, OWNER, push
 
 README = """# Talk
@@ -240,11 +239,15 @@ def test_a_mistake_is_shown_at_its_field(visit, talk):
     run(page, repeat=501)
     page.until("document.getElementById('problem.prompt').textContent && document.activeElement.id === 'input.prompt'")
     assert page.value("document.querySelector('#input\\\\.prompt').getAttribute('aria-invalid')") == "true"
+    page.click(".more summary")
     run(page, prompt="x", seed="1.5")
     page.until("document.getElementById('problem.seed').textContent.includes('whole number')")
     assert page.text("#problem\\.prompt") == ""
-    assert page.value("document.getElementById('input.seed').closest('details').open")
     shot(page, "problems")
+    # A mistake that is folded away is unfolded.
+    page.click(".more summary")
+    page.click("[data-run]")
+    page.until("document.getElementById('input.seed').closest('details').open && document.activeElement.id === 'input.seed'")
     page.type("#input\\.seed", "3")
     page.until("document.getElementById('problem.seed').textContent === ''")
     # What only the schema knows.
@@ -375,6 +378,5 @@ def test_a_server_that_comes_back_is_followed_again(visit, talk, home):
     port = home.server()["url"].rsplit(":", 1)[1]
     home.down()
     home.ok("up", "--port", port)
-    wait_until("the server answers", lambda: home.status()["pid"])
     ended(page, "Succeeded")
     assert output(page) == " ".join([LONG] * 2)

@@ -1,7 +1,7 @@
 //! The form itself: one labelled control for each field, its description and what is wrong with it beside it.
 
 use maud::{Markup, html};
-use serde_json::{Number, Value};
+use serde_json::{Map, Number, Value};
 
 use super::form::{Field, Item, Kind, Range, Text};
 use super::submitted::{ADDRESS, PREFIX, Problems, Submitted};
@@ -9,7 +9,14 @@ use super::submitted::{ADDRESS, PREFIX, Problems, Submitted};
 /// The fields of a model, those that may wait folded away.
 pub fn fields(fields: &[Field], shown: &Submitted, problems: &Problems) -> Markup {
     let (later, first): (Vec<_>, Vec<_>) = fields.iter().partition(|field| field.advanced);
-    let open = later.iter().any(|field| problems.contains_key(&field.name));
+    let plain = Submitted::of(fields, &Map::new());
+    let open = later.iter().any(|field| {
+        let words = |from: &Submitted| -> Vec<String> {
+            let texts = from.texts.get(&field.name).into_iter().flatten();
+            texts.filter(|text| !text.is_empty()).cloned().collect()
+        };
+        problems.contains_key(&field.name) || words(shown) != words(&plain)
+    });
     html! {
         @for field in first { (labelled(field, shown, problems)) }
         @if !later.is_empty() {
@@ -191,7 +198,8 @@ fn list_control(item: Item, texts: Option<&Vec<String>>, names: &Names) -> Marku
     let name = &names.control;
     let invalid = names.invalid.then_some("true");
     let blank = String::new();
-    let rows = texts.into_iter().flatten().chain([&blank]);
+    let filled = texts.into_iter().flatten().filter(|text| !text.trim().is_empty());
+    let rows = filled.chain([&blank]);
     let (kind, step) = match item {
         Item::Integer => ("number", Some("1")),
         Item::Number => ("number", Some("any")),
