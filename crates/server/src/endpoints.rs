@@ -8,13 +8,15 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
-use crate::pages::{self, assets, handlers, running};
+use crate::pages::guard::page;
 use crate::routes::replicate::gate;
 use crate::routes::{
-    apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
+    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, shell,
+    status, trees, usage,
 };
 use crate::server::Server;
 
+mod pages;
 mod replicate;
 
 /// Who may call an endpoint.
@@ -26,12 +28,14 @@ pub enum Access {
     Owner,
     /// And the containers of an app, for what is that app's: the id in the path.
     Container,
+    /// And whoever has a URL that the server signed.
+    Signed,
     /// A browser: the page itself decides what a guest sees.
     Page,
     /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
     Replicate,
-    /// Whoever has a signed address, or the token.
-    Signed,
+    /// And whoever has a URL that the server signed.
+    ReplicateSigned,
 }
 
 /// What a body holds.
@@ -73,8 +77,9 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(app_endpoints());
     all.extend(call_endpoints());
     all.extend(container_endpoints());
-    all.extend(page_endpoints());
+    all.extend(model_endpoints());
     all.extend(replicate::endpoints());
+    all.extend(pages::endpoints());
     all
 }
 
@@ -98,8 +103,8 @@ fn post_endpoint(
     Endpoint { method: Method::POST, path, access, summary, takes, gives, handler }
 }
 
-use Access::{Container, Owner, Page, Public};
-use Media::{Binary, Events, Form, Frames, Html, Json, Lines, Nothing};
+use Access::{Container, Owner, Public, Signed};
+use Media::{Binary, Events, Frames, Json, Lines, Nothing};
 use get_endpoint as g;
 use post_endpoint as p;
 
@@ -227,33 +232,39 @@ fn container_endpoints() -> Vec<Endpoint> {
     ]
 }
 
-fn page_endpoints() -> Vec<Endpoint> {
-    let (model, sent) = ("/models/{owner}/{name}", (Form, Html));
+fn model_endpoints() -> Vec<Endpoint> {
+    let pushed = (Json("PushVersion"), Json("PushAnswer"));
+    let configured = (Json("Configuration"), Json("Configuration"));
     vec![
-        g("/", Page, "The start page", Html, get(handlers::index)),
-        g("/models", Page, "The page of all models", Html, get(handlers::models)),
-        g(model, Page, "The page of a model", Html, get(running::model)),
-        p(model, Page, "Run it from its form", sent, post(running::run)),
         p(
-            "/models/{owner}/{name}/snippets",
-            Page,
-            "The same call for programs",
-            sent,
-            post(running::snippets),
-        ),
-        g("/predictions/{id}", Page, "The page of a prediction", Html, get(handlers::prediction)),
-        p("/predictions/{id}/cancel", Page, "Cancel it from its page", sent, post(handlers::cancel)),
-        g("/sign-in", Page, "Ask for the token", Html, get(handlers::sign_in)),
-        p("/sign-in", Page, "Sign a browser in", sent, post(handlers::take_token)),
-        p("/sign-out", Page, "Sign a browser out", sent, post(handlers::sign_out)),
-        g("/assets/{edition}/{name}", Page, "Style and scripts of pages", Binary, get(assets::show)),
-        p(
-            "/api/tickets",
+            "/api/models/{owner}/{name}/versions",
             Owner,
-            "Make a link that signs a browser in",
-            (Nothing, Json("Ticket")),
-            post(handlers::ticket),
+            "Push a version of a model",
+            pushed,
+            post(models::push),
         ),
+        p(
+            "/api/models/{owner}/{name}/configuration",
+            Owner,
+            "Say on what a model runs, and how often at once",
+            configured,
+            post(models::configure),
+        ),
+        g(
+            "/api/predictions/{id}/events",
+            Signed,
+            "Follow a prediction",
+            Events("PredictionEvent"),
+            get(predictions::events),
+        ),
+        p(
+            "/api/predictions/{id}/webhook",
+            Owner,
+            "Send its webhook again",
+            (Nothing, Nothing),
+            post(predictions::redeliver),
+        ),
+        g("/files/{id}/{name}", Signed, "Fetch a file", Binary, get(files::fetch)),
     ]
 }
 
@@ -266,16 +277,19 @@ pub fn router(server: Arc<Server>) -> Router {
             Access::Owner => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::owner))
             }
+            Access::Signed => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::signed))
+            }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
             }
-            Access::Page => endpoint
-                .handler
-                .layer(axum::middleware::from_fn_with_state(server.clone(), pages::guard::page)),
+            Access::Page => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), page))
+            }
             Access::Replicate => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))
             }
-            Access::Signed => {
+            Access::ReplicateSigned => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::signed))
             }
         };

@@ -5,6 +5,7 @@ use clunk_core::api::{
     CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, FunctionRecord, Health,
     ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status, TreeAnswer, UsageRow,
 };
+use clunk_core::model::{Configuration, PushAnswer, PushVersion};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -98,9 +99,9 @@ fn schemas() -> Value {
             $name::schemas(&mut found);
         )*};
     }
-    add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall ContainerRecord CreateApp
+    add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall Configuration ContainerRecord CreateApp
         CreateAppAnswer CreateImage CreateTree CreateVariant ErrorAnswer FunctionRecord Health ImageDetail ImageRecord
-        OpenShell PruneAnswer Scaling SpawnAnswer Status TreeAnswer UsageRow);
+        OpenShell PruneAnswer PushAnswer PushVersion Scaling SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))
@@ -115,6 +116,8 @@ fn schemas() -> Value {
     let ticket = json!({"type": "object", "properties": {"ticket": {"type": "string"}, "expires_s": {"type": "integer"}}});
     schemas.insert("Ticket".into(), ticket);
     schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
+    let kinds = json!({"type": "string", "enum": ["status", "logs", "output", "metric", "done"]});
+    schemas.insert("PredictionEvent".into(), json!({"type": "object", "properties": {"event": kinds}}));
     let mut sorted: Vec<_> = schemas.into_iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
     Value::Object(sorted.into_iter().collect())

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::address::public_url_from_env;
 use crate::answer::{io_error, store_error};
 use crate::engine::Engine;
-use crate::models::Models;
+use crate::models::{Models, Parts};
 use crate::routes::replicate::{Dialect, Settings, webhook_presenter};
 use crate::state::{StateDir, Token};
 
@@ -77,7 +77,14 @@ impl Server {
         let store = Arc::new(store);
         let engine = Engine::new(runtime, images, store.clone(), payloads, logs, trees, path);
         let _ = engine.url.set(url.into());
-        let models = Models::open(engine.clone(), store, path, stopping.clone())?;
+        let parts = Parts {
+            engine: engine.clone(),
+            store,
+            blobs: blobs.clone(),
+            temporary: temporary.clone(),
+            stopping: stopping.clone(),
+        };
+        let models = Models::open(parts, path)?;
         let dialect = Arc::new(Dialect::new(Settings::from_env()?));
         models.set_presenter(webhook_presenter(dialect.clone(), url));
         Ok(Arc::new(Self {

@@ -71,12 +71,12 @@ async fn every_endpoint_but_health_wants_the_token() {
                 Access::Public => assert_ne!(status, StatusCode::UNAUTHORIZED, "{path}"),
                 // crates/server/tests/pages.rs has them.
                 Access::Page => {}
-                Access::Replicate | Access::Signed => {
+                Access::Replicate | Access::ReplicateSigned => {
                     assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path}", endpoint.method);
                     assert_eq!(body["title"], "Unauthenticated");
                     assert!(!body.to_string().contains(&world.token));
                 }
-                Access::Owner | Access::Container => {
+                Access::Owner | Access::Container | Access::Signed => {
                     assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path}", endpoint.method);
                     assert_eq!(body["error"]["code"], "unauthorized");
                     assert!(!body.to_string().contains(&world.token));

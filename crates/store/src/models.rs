@@ -142,6 +142,8 @@ pub trait ModelStore: Send + Sync {
 
     /// False: a version with this id is there. The model must be there.
     async fn add_version(&self, version: Version) -> Result<bool, StoreError>;
+    /// Writes anew where a version that is there is served. False: it is not there.
+    async fn change_version(&self, version: Version) -> Result<bool, StoreError>;
     async fn version(&self, id: Digest) -> Result<Option<Version>, StoreError>;
     async fn versions(
         &self,

@@ -4,6 +4,8 @@ use clunk_core::Digest;
 use clunk_core::model::{Configuration, ModelName, ModelTexts, Visibility, Webhook, WebhookEvent};
 use serde_json::{Map, Value};
 
+use crate::cog::nearest::nearest;
+
 use super::problem::{InvalidField, Problem};
 use super::reference::{Reference, version};
 
@@ -146,8 +148,6 @@ type Read<T> = fn(&Value) -> Found<T>;
 /// Mistakes said in one answer, and letters of a value that one repeats: a body may hold a million.
 const MAX_WRONG: usize = 50;
 const MAX_SHOWN: usize = 100;
-/// A name with more letters wrong than this was not meant to be the other.
-const MAX_TYPING_ERRORS: usize = 2;
 
 /// The members of a body, taken one by one. What is left at the end has no business there.
 struct Fields {
@@ -240,9 +240,8 @@ impl Fields {
     /// What is wrong, if anything is.
     fn finish(mut self) -> Option<Problem> {
         for member in self.members.keys() {
-            let near = self.known.iter().map(|known| (distance(known, member), known)).min();
-            let near = near.filter(|(far, _)| *far <= MAX_TYPING_ERRORS);
-            let meant = near.map(|(_, near)| format!("; did you mean {near}?")).unwrap_or_default();
+            let near = nearest(member, &self.known);
+            let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
             let shown: String = member.chars().take(MAX_SHOWN).collect();
             let text = format!("Additional property {shown} is not allowed{meant}");
             self.wrong.push(InvalidField::new("additional_property_not_allowed", "", text));
@@ -361,22 +360,6 @@ fn events(value: &Value) -> Found<Vec<WebhookEvent>> {
         }
     }
     Ok(found)
-}
-
-/// Letters to change, add or leave out to make one of the other.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let change = corner + usize::from(a != *b);
-            corner = row[j + 1];
-            row[j + 1] = change.min(corner + 1).min(row[j] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

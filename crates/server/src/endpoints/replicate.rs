@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post};
 
-use super::Access::{Public, Replicate, Signed};
+use super::Access::{Public, Replicate, ReplicateSigned};
 use super::Media::{Binary, Events, Form, Json, Nothing, Text};
 use super::{Endpoint, Media};
 use crate::routes::replicate::{
@@ -47,10 +47,10 @@ pub(super) fn endpoints() -> Vec<Endpoint> {
 fn runs() -> Vec<Endpoint> {
     let (made, canceled) = ((OBJECT, OBJECT), (Nothing, OBJECT));
     let training = "/replicate/v1/models/{owner}/{name}/versions/{version}/trainings";
-    let stream = Endpoint {
+    let streams = |path| Endpoint {
         method: Method::GET,
-        path: "/replicate/v1/predictions/{id}/stream",
-        access: Signed,
+        path,
+        access: ReplicateSigned,
         summary: "Follow a prediction",
         takes: Nothing,
         gives: Events("ReplicateObject"),
@@ -60,7 +60,9 @@ fn runs() -> Vec<Endpoint> {
         does(Method::POST, "/replicate/v1/predictions", "Run a version", made, post(predictions::create)),
         reads("/replicate/v1/predictions", "List predictions", PAGE, get(predictions::list)),
         reads("/replicate/v1/predictions/{id}", "Show a prediction", OBJECT, get(predictions::show)),
-        stream,
+        streams("/replicate/v1/predictions/{id}/stream"),
+        // Where the JavaScript client expects a stream of files.
+        streams("/v1/files/{id}"),
         does(
             Method::POST,
             "/replicate/v1/predictions/{id}/cancel",

@@ -171,6 +171,10 @@ pub async fn versions_are_kept(store: Store<'_>) {
     assert_eq!(store.delete_version(second.id).await.unwrap(), Removal::Removed);
     assert_eq!(latest().await, Some(first.id));
     assert_eq!(store.version(second.id).await.unwrap(), None);
+    let moved = Version { predict_function: FunctionId::fresh(), ..first.clone() };
+    assert!(store.change_version(moved.clone()).await.unwrap());
+    assert_eq!(store.version(first.id).await.unwrap(), Some(moved));
+    assert!(!store.change_version(second.clone()).await.unwrap());
     assert!(store.add_version(version_of(&"no/body".parse().unwrap(), "x", NOW_MS)).await.is_err());
 }
 

@@ -102,11 +102,9 @@ fn models() {
     }
     let (texts, _) = update_model(&bytes(&json!({"readme": "# Hello", "paper_url": ""}))).unwrap();
     assert_eq!((texts.readme.as_deref(), texts.paper_url.as_deref()), (Some("# Hello"), Some("")));
-    assert!(
-        detail(update_model(&bytes(&json!({"visibility": "public"}))))
-            .1
-            .contains("visibility is not allowed")
-    );
+    let (texts, visibility) = update_model(&bytes(&json!({"visibility": "private"}))).unwrap();
+    assert_eq!((texts, visibility), (ModelTexts::default(), Some(Visibility::Private)));
+    assert!(detail(update_model(&bytes(&json!({"run_count": 9})))).1.contains("run_count is not allowed"));
 }
 
 #[test]

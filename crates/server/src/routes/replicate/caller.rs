@@ -55,9 +55,8 @@ impl Caller {
 fn client(agent: &str) -> Client {
     match agent {
         _ if agent.starts_with("replicate-python/") => Client::Python1,
-        _ if agent.starts_with("Replicate/Python") || agent.starts_with("AsyncReplicate/Python") => {
-            Client::Python2
-        }
+        // The name of its class, and it has several: `Replicate/Python 2.0.0`.
+        _ if agent.contains("/Python 2") => Client::Python2,
         _ if agent.starts_with("replicate-javascript/") => Client::JavaScript,
         _ => Client::Other,
     }
@@ -79,6 +78,7 @@ mod tests {
     fn official_clients_are_known() {
         assert_eq!(client("replicate-python/1.0.7"), Client::Python1);
         assert_eq!(client("Replicate/Python 2.0.0-beta.4"), Client::Python2);
+        assert_eq!(client("_ModuleClient/Python 2.0.0-beta.4"), Client::Python2);
         assert_eq!(client("replicate-javascript/1.4.0"), Client::JavaScript);
         assert_eq!(client("curl/8"), Client::Other);
     }

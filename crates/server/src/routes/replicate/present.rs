@@ -8,6 +8,7 @@ use clunk_dialects::replicate::objects::{self, Links, Shown};
 use serde_json::Value;
 
 use super::caller::{Caller, Client};
+use super::settings::Streams;
 use super::{Answer, Dialect, ROOT, stream};
 use crate::models::{Models, Presenter};
 use crate::server::Server;
@@ -31,8 +32,8 @@ impl Server {
             None => Value::Null,
             Some(output) => self.output(output, caller, inline).await?,
         };
-        let stream =
-            self.streams(record.version).await.then(|| stream::url(&self.models, record.id, &caller.base));
+        let streams = self.streams(record.version).await;
+        let stream = stream::url(&self.models, record.id, streams, &caller.base);
         let mut shown = record.clone();
         // Addresses of uploads are kept under the server's own URL.
         let kept = [format!("{}{ROOT}", self.url)];
@@ -67,14 +68,19 @@ impl Server {
             }
     }
 
-    /// Whether a version gives its output in parts.
-    pub(super) async fn streams(&self, version: Digest) -> bool {
+    /// What a version gives in parts.
+    pub(super) async fn streams(&self, version: Digest) -> Streams {
         if let Some(streams) = self.replicate.streams(version) {
             return streams;
         }
-        let Ok(record) = self.models.version(version).await else { return false };
-        self.replicate.remember_streams(version, record.is_iterator());
-        record.is_iterator()
+        let Ok(record) = self.models.version(version).await else { return Streams::Nothing };
+        let streams = match (record.is_iterator(), objects::gives_files(&record.openapi_schema)) {
+            (false, _) => Streams::Nothing,
+            (true, false) => Streams::Values,
+            (true, true) => Streams::Files,
+        };
+        self.replicate.remember_streams(version, streams);
+        streams
     }
 }
 
@@ -86,8 +92,8 @@ pub fn webhook_presenter(dialect: Arc<Dialect>, url: &str) -> Presenter {
         let output =
             record.output.as_ref().map_or(Value::Null, |output| models.with_urls(output, links.base));
         // Looked up when the prediction was accepted; a server that was started since leaves the address out.
-        let streams = dialect.streams(record.version) == Some(true);
-        let stream = streams.then(|| stream::url(models, record.id, links.base));
+        let streams = dialect.streams(record.version).unwrap_or(Streams::Nothing);
+        let stream = stream::url(models, record.id, streams, links.base);
         let mut shown = record.clone();
         objects::map_files(&mut shown.input, &kept, &|id| links.file(id));
         objects::prediction(&shown, Shown { output, stream }, links)

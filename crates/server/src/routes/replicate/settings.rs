@@ -50,13 +50,21 @@ impl Settings {
     }
 }
 
+/// What a version gives in parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    Nothing,
+    Values,
+    Files,
+}
+
 /// What this API remembers. Losing it costs nothing but a look-up, or a plain address where a data URL was nicer.
 pub struct Dialect {
     pub settings: Settings,
     creates: Mutex<Bucket>,
     others: Mutex<Bucket>,
     waited: Mutex<Recent>,
-    streams: Mutex<HashMap<Digest, bool>>,
+    streams: Mutex<HashMap<Digest, Streams>>,
 }
 
 /// The last ids of many.
@@ -105,12 +113,12 @@ impl Dialect {
         locked(&self.waited).known.contains(&id)
     }
 
-    /// Whether a version streams, if that is known: versions do not change.
-    pub fn streams(&self, version: Digest) -> Option<bool> {
+    /// What a version streams, if that is known: versions do not change.
+    pub fn streams(&self, version: Digest) -> Option<Streams> {
         locked(&self.streams).get(&version).copied()
     }
 
-    pub fn remember_streams(&self, version: Digest, streams: bool) {
+    pub fn remember_streams(&self, version: Digest, streams: Streams) {
         let mut known = locked(&self.streams);
         if known.len() >= MAX_REMEMBERED {
             known.clear();

@@ -14,6 +14,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 use super::caller::{Caller, Client};
+use super::settings::Streams;
 use super::{Answer, ROOT, prediction_id};
 use crate::models::{Event, Follow, Followed, Models};
 use crate::server::Server;
@@ -23,9 +24,17 @@ const LIFETIME: Duration = Duration::from_secs(86_400);
 /// Silence after which a comment is sent. Python's client gives up after 30 seconds, some proxies too.
 const KEEP_ALIVE: Duration = Duration::from_secs(12);
 
-/// The address of a prediction's stream, for a day.
-pub fn url(models: &Models, id: PredictionId, base: &str) -> String {
-    format!("{base}{}", models.sign_path(&format!("{ROOT}/predictions/{id}/stream"), LIFETIME))
+/// Under this, the JavaScript client takes every output for a file's address and makes a file object of it.
+pub const OF_FILES: &str = "/v1/files";
+
+/// The address of a prediction's stream, for a day; none of what comes in one piece.
+pub fn url(models: &Models, id: PredictionId, streams: Streams, base: &str) -> Option<String> {
+    let path = match streams {
+        Streams::Nothing => return None,
+        Streams::Values => format!("{ROOT}/predictions/{id}/stream"),
+        Streams::Files => format!("{OF_FILES}/{id}"),
+    };
+    Some(format!("{base}{}", models.sign_path(&path, LIFETIME)))
 }
 
 struct Reader {

@@ -20,6 +20,7 @@ pub enum ModelJob {
     ChangeModel(ModelName, Box<ModelChange>, Answer<bool>),
     DeleteModel(ModelName, Answer<Removal>),
     AddVersion(Box<Version>, Answer<bool>),
+    ChangeVersion(Box<Version>, Answer<bool>),
     DeleteVersion(Digest, Answer<Removal>),
     SetExample(PredictionId, bool, Answer<bool>),
     RemoveData(u64, u32, Answer<u64>),
@@ -42,6 +43,9 @@ impl ModelJob {
             }
             Self::DeleteModel(name, a) => reply(a, w, async |c| delete_model(c, &name).await).await,
             Self::AddVersion(version, a) => reply(a, w, async |c| add_version(c, &version).await).await,
+            Self::ChangeVersion(version, a) => {
+                reply(a, w, async |c| change_version(c, &version).await).await;
+            }
             Self::DeleteVersion(id, a) => reply(a, w, async |c| delete_version(c, id).await).await,
             Self::SetExample(id, on, a) => reply(a, w, async |c| set_example(c, id, on).await).await,
             Self::RemoveData(before, limit, a) => {
@@ -157,6 +161,12 @@ async fn add_version(connection: &mut SqliteConnection, version: &Version) -> Re
     }
     set_latest(connection, model).await?;
     Ok(true)
+}
+
+async fn change_version(connection: &mut SqliteConnection, version: &Version) -> Result<bool, StoreError> {
+    let query = sqlx::query("UPDATE versions SET body = ? WHERE id = ?").bind(text(version)?);
+    let done = query.bind(version.id.as_bytes().to_vec()).execute(connection).await;
+    Ok(done.map_err(failed("change version"))?.rows_affected() == 1)
 }
 
 async fn set_latest(connection: &mut SqliteConnection, model: i64) -> Result<(), StoreError> {

@@ -79,6 +79,10 @@ impl ModelStore for SqliteStore {
         self.model_job(|answer| ModelJob::AddVersion(Box::new(version), answer)).await
     }
 
+    async fn change_version(&self, version: Version) -> Result<bool, StoreError> {
+        self.model_job(|answer| ModelJob::ChangeVersion(Box::new(version), answer)).await
+    }
+
     async fn version(&self, id: Digest) -> Result<Option<Version>, StoreError> {
         self.read(read::version(&self.pool, id).await)
     }
