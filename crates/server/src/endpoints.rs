@@ -137,6 +137,13 @@ fn image_endpoints() -> Vec<Endpoint> {
         g("/api/images", Owner, "List images", Json("ImageRecord[]"), get(images::list)),
         g("/api/images/{id}", Owner, "Show an image", Json("ImageDetail"), get(images::show)),
         remove,
+        p(
+            "/api/images/{id}/export",
+            Owner,
+            "Write an image for other engines: an OCI layout as a tar archive",
+            (Json("ExportImage"), Binary),
+            post(images::export),
+        ),
         p("/api/images/prune", Owner, "Remove what no app uses", pruned, post(images::prune)),
         p("/api/shell", Owner, "Open a terminal in an image", (Json("OpenShell"), Binary), post(shell::open)),
     ]
@@ -249,6 +256,27 @@ fn model_endpoints() -> Vec<Endpoint> {
             "Say on what a model runs, and how often at once",
             configured,
             post(models::configure),
+        ),
+        p(
+            "/api/models/{owner}/{name}/predictions",
+            Owner,
+            "Run a model, and wait for it",
+            (Json("CreatePrediction"), Json("Prediction")),
+            post(predictions::create),
+        ),
+        g(
+            "/api/predictions/{id}",
+            Owner,
+            "Wait for a prediction",
+            Json("Prediction"),
+            get(predictions::show),
+        ),
+        p(
+            "/api/predictions/{id}/cancel",
+            Owner,
+            "Cancel it",
+            (Nothing, Json("Prediction")),
+            post(predictions::cancel),
         ),
         g(
             "/api/predictions/{id}/events",

@@ -5,6 +5,7 @@ mod calls;
 mod containers;
 mod fake;
 mod open;
+mod projects;
 mod records;
 mod status;
 mod usage;

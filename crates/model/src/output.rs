@@ -1,0 +1,297 @@
+//! Values of a model as JSON: files become addresses where they were put, or data URLs.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use clunk_agent::{OutputFile, Payload, Value, map_sealed};
+use serde_json::Value as Json;
+
+use crate::client::Client;
+use crate::record::{OUTPUT_MAX, write_text};
+
+/// Bytes of a file that are encoded without leaving the task that received it.
+const SMALL: u64 = 64 << 10;
+/// Bytes encoded at a time; a multiple of three, so that no padding comes in between.
+const ENCODE_CHUNK: usize = 768 << 10;
+/// An upload that takes longer has failed.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// Where files of outputs go.
+#[derive(Clone)]
+pub struct Files {
+    /// They are put below this address.
+    pub upload_url: Option<Arc<str>>,
+    pub client: Client,
+}
+
+impl Files {
+    /// The JSON of a value that needs no waiting.
+    pub fn at_once(&self, value: &Value) -> Option<Bytes> {
+        match &value.payload {
+            Payload::Memory(json) if value.files.is_empty() => Some(json.clone()),
+            Payload::Memory(json) if self.upload_url.is_none() && is_small(&value.files) => {
+                let texts = value.files.iter().map(|file| encode(file).ok()).collect::<Option<Vec<_>>>()?;
+                splice(json, &value.files, &texts).ok()
+            }
+            Payload::Memory(_) | Payload::File { .. } => None,
+        }
+    }
+
+    /// The JSON of any value. An error says which file could not be delivered, and why.
+    pub async fn deliver(&self, value: Value) -> Result<Bytes, String> {
+        let Value { payload, files } = value;
+        let json = match payload {
+            Payload::Memory(json) => json,
+            Payload::File { file, len } => blocking(move || whole(&file, len)).await?,
+        };
+        if files.is_empty() {
+            return Ok(json);
+        }
+        let mut texts = Vec::with_capacity(files.len());
+        for file in &files {
+            let text = match &self.upload_url {
+                Some(url) => self.upload(url, file).await?,
+                None => {
+                    let file = file.clone();
+                    blocking(move || encode(&file)).await?
+                }
+            };
+            texts.push(text);
+        }
+        blocking(move || splice(&json, &files, &texts)).await
+    }
+
+    /// Puts a file below the address; where it is then, as JSON.
+    async fn upload(&self, url: &str, file: &OutputFile) -> Result<Bytes, String> {
+        let name = &file.name;
+        let failed = |reason: String| format!("could not upload output file {name}: {reason}");
+        let content = match &file.content {
+            Payload::Memory(bytes) => bytes.clone(),
+            Payload::File { file, len } => {
+                let (file, len) = (file.clone(), *len);
+                blocking(move || read(&file, len)).await.map_err(failed)?
+            }
+        };
+        let http = self.client.get().await.map_err(failed)?;
+        let address = format!("{}/{}", url.trim_end_matches('/'), encoded(name));
+        let request = http.put(&address).header("content-type", &file.media_type).timeout(UPLOAD_TIMEOUT);
+        let answer =
+            request.body(content).send().await.map_err(|error| failed(crate::client::reason(&error)))?;
+        if !answer.status().is_success() {
+            return Err(failed(format!("{} answered {}", host(&address), answer.status())));
+        }
+        let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
+        let place = match location {
+            // It may be a path of the same host.
+            Some(location) => {
+                answer.url().join(location).map(String::from).unwrap_or_else(|_| location.into())
+            }
+            None => {
+                let mut place = answer.url().clone();
+                place.set_query(None);
+                place.into()
+            }
+        };
+        let mut text = Vec::new();
+        write_text(&mut text, &place);
+        Ok(text.into())
+    }
+}
+
+fn host(address: &str) -> &str {
+    address.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or(address)
+}
+
+/// A file name as a part of a path in an address.
+fn encoded(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let part = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    name.bytes().map(part).collect()
+}
+
+fn is_small(files: &[OutputFile]) -> bool {
+    files.iter().all(|file| matches!(file.content, Payload::Memory(_)))
+        && files.iter().map(|file| file.content.len()).sum::<u64>() <= SMALL
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+/// A large value: the runner's memory file as it is, where that is safe.
+fn whole(file: &File, len: u64) -> Result<Bytes, String> {
+    if len > OUTPUT_MAX as u64 {
+        return Err(format!("the output is {} MiB; at most {} MiB are taken", len >> 20, OUTPUT_MAX >> 20));
+    }
+    map_sealed(file, len).map_or_else(|| read(file, len), Ok)
+}
+
+fn read(file: &File, len: u64) -> Result<Bytes, String> {
+    let mut content = vec![0; usize::try_from(len).map_err(|error| error.to_string())?];
+    file.read_exact_at(&mut content, 0).map_err(|error| error.to_string())?;
+    Ok(content.into())
+}
+
+/// A file as a data URL, in quotes.
+fn encode(file: &OutputFile) -> Result<Bytes, String> {
+    let len = file.content.len();
+    if len > OUTPUT_MAX as u64 / 2 {
+        let most = OUTPUT_MAX >> 21;
+        let name = &file.name;
+        return Err(format!(
+            "output file {name} has {} MiB, and a data URL at most {most} MiB: start the server with --upload-url",
+            len >> 20
+        ));
+    }
+    let media_type: String =
+        file.media_type.chars().filter(|c| c.is_ascii_graphic() && !"\"\\,".contains(*c)).collect();
+    let mut text = Vec::with_capacity(media_type.len() + 32 + (len as usize).div_ceil(3) * 4);
+    text.extend_from_slice(b"\"data:");
+    text.extend_from_slice(media_type.as_bytes());
+    text.extend_from_slice(b";base64,");
+    match &file.content {
+        Payload::Memory(bytes) => push_encoded(&mut text, bytes),
+        Payload::File { file: content, len } => {
+            let mut chunk = vec![0; ENCODE_CHUNK.min(*len as usize)];
+            let mut offset = 0;
+            while offset < *len {
+                let part = chunk.len().min((*len - offset) as usize);
+                content
+                    .read_exact_at(&mut chunk[..part], offset)
+                    .map_err(|error| format!("could not read output file {}: {error}", file.name))?;
+                push_encoded(&mut text, &chunk[..part]);
+                offset += part as u64;
+            }
+        }
+    }
+    text.push(b'"');
+    Ok(text.into())
+}
+
+fn push_encoded(text: &mut Vec<u8>, bytes: &[u8]) {
+    let start = text.len();
+    text.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    let written =
+        STANDARD.encode_slice(bytes, &mut text[start..]).expect("the space is as long as the encoding");
+    text.truncate(start + written);
+}
+
+/// Puts texts where the value has `null` for files.
+fn splice(json: &[u8], files: &[OutputFile], texts: &[Bytes]) -> Result<Bytes, String> {
+    if let ([file], [text]) = (files, texts)
+        && file.pointer.is_empty()
+    {
+        return Ok(text.clone());
+    }
+    let value: Json =
+        serde_json::from_slice(json).map_err(|error| format!("the output is not JSON: {error}"))?;
+    let places: Vec<(&str, &Bytes)> = files.iter().map(|file| file.pointer.as_str()).zip(texts).collect();
+    let mut out = Vec::with_capacity(json.len() + texts.iter().map(Bytes::len).sum::<usize>());
+    write(&value, &mut String::new(), &places, &mut out);
+    Ok(out.into())
+}
+
+fn write(value: &Json, path: &mut String, places: &[(&str, &Bytes)], out: &mut Vec<u8>) {
+    let length = path.len();
+    match value {
+        Json::Null => match places.iter().find(|(pointer, _)| pointer == path) {
+            Some((_, text)) => out.extend_from_slice(text),
+            None => out.extend_from_slice(b"null"),
+        },
+        Json::Array(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                path.push('/');
+                path.push_str(&index.to_string());
+                write(item, path, places, out);
+                path.truncate(length);
+            }
+            out.push(b']');
+        }
+        Json::Object(members) => {
+            out.push(b'{');
+            for (index, (name, member)) in members.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_text(out, name);
+                out.push(b':');
+                path.push('/');
+                path.push_str(&name.replace('~', "~0").replace('/', "~1"));
+                write(member, path, places, out);
+                path.truncate(length);
+            }
+            out.push(b'}');
+        }
+        Json::Bool(_) | Json::Number(_) | Json::String(_) => {
+            // Writing to memory cannot fail.
+            let _ = serde_json::to_writer(out, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn file(pointer: &str, content: Payload) -> OutputFile {
+        OutputFile {
+            pointer: pointer.into(),
+            name: "a b.png".into(),
+            media_type: "image/png".into(),
+            content,
+        }
+    }
+
+    fn files() -> Files {
+        Files { upload_url: None, client: Client::new("test") }
+    }
+
+    #[tokio::test]
+    async fn files_become_data_urls_where_they_belong() {
+        let mut large = tempfile::tempfile().unwrap();
+        let content: Vec<u8> = (0..2_000_000_u32).map(|number| number as u8).collect();
+        large.write_all(&content).unwrap();
+        let payload = json!({"a/b": [1, null], "c": null, "d": "text"}).to_string();
+        let value = Value {
+            payload: Payload::Memory(payload.into()),
+            files: vec![
+                file("/a~1b/1", Payload::from(&b"hi"[..])),
+                file("/c", Payload::File { file: Arc::new(large), len: content.len() as u64 }),
+            ],
+        };
+        assert!(files().at_once(&value).is_none(), "a file is read elsewhere");
+        let found: Json = serde_json::from_slice(&files().deliver(value).await.unwrap()).unwrap();
+        assert_eq!(found["a/b"], json!([1, "data:image/png;base64,aGk="]));
+        assert_eq!(found["d"], "text");
+        let text = found["c"].as_str().unwrap().strip_prefix("data:image/png;base64,").unwrap();
+        assert_eq!(STANDARD.decode(text).unwrap(), content);
+    }
+
+    #[test]
+    fn small_things_need_no_waiting() {
+        let files = files();
+        let plain = Value::from(Payload::from(&b"[1,null]"[..]));
+        assert_eq!(files.at_once(&plain).unwrap(), "[1,null]");
+        let whole =
+            Value { payload: Payload::from(&b"null"[..]), files: vec![file("", Payload::from(&b"hi"[..]))] };
+        assert_eq!(files.at_once(&whole).unwrap(), "\"data:image/png;base64,aGk=\"");
+        let uploading = Files { upload_url: Some("http://localhost/x".into()), ..files };
+        assert!(uploading.at_once(&whole).is_none());
+        assert_eq!(encoded("a b/ü.png"), "a%20b%2F%C3%BC.png");
+    }
+}

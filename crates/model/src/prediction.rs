@@ -1,0 +1,204 @@
+//! One prediction, or training: a record under a lock of its own, and whoever waits for it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use clunk_agent::{Payload, Raised, Value};
+
+use crate::life::{self, Action, Event};
+use crate::record::{Constant, Json, Record};
+use crate::request::Asked;
+
+pub struct Prediction {
+    pub id: String,
+    /// The input as answers may show it.
+    shown: Option<Bytes>,
+    version: Option<Arc<str>>,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    record: Record,
+    /// The arguments, until it has ended.
+    payload: Option<Payload>,
+    dispatched: Option<Instant>,
+    /// Connections that wait for it or are told of it.
+    attached: u32,
+    /// It goes on when nobody is attached.
+    detached: bool,
+    /// Parts of its output that wait for a task that brings them where they belong, while there is one.
+    outbox: Option<VecDeque<Part>>,
+}
+
+/// Something that a model gave.
+pub enum Part {
+    Chunk(Value),
+    /// The output, or the end of what an iterator gave.
+    Whole(Value),
+    Raised(Raised),
+}
+
+impl Prediction {
+    pub fn new(
+        id: String,
+        asked: &Asked,
+        payload: Payload,
+        history: usize,
+        version: Option<Arc<str>>,
+        detached: bool,
+    ) -> Arc<Self> {
+        let record = Record::new(SystemTime::now(), history);
+        let inner =
+            Inner { record, payload: Some(payload), dispatched: None, attached: 0, detached, outbox: None };
+        Arc::new(Self { id, shown: asked.shown.clone(), version, inner: Mutex::new(inner) })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().expect("no panic while locked")
+    }
+
+    /// Looks at the record, without changing what others wait for.
+    pub fn look<T>(&self, look: impl FnOnce(&mut Record) -> T) -> T {
+        look(&mut self.inner().record)
+    }
+
+    /// Changes the record and wakes whoever waits for that.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        let (result, wakers) = {
+            let mut inner = self.inner();
+            let result = change(&mut inner.record);
+            (result, inner.record.changed())
+        };
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        result
+    }
+
+    /// Makes a step of its life; None when it comes too late. `with` notes what belongs to it under the same lock.
+    pub fn step(&self, event: Event, with: impl FnOnce(&mut Record)) -> Option<Action> {
+        let (action, wakers, payload) = {
+            let mut inner = self.inner();
+            let (state, action) = life::apply(inner.record.state, event).ok()?;
+            inner.record.state = state;
+            match action {
+                Action::Finish(_) => {
+                    let took = inner.dispatched.map(|since| since.elapsed());
+                    let record = &mut inner.record;
+                    record.took = record.took.or(took);
+                    record.completed = Some(SystemTime::now());
+                }
+                Action::Requeue => (inner.dispatched, inner.record.started) = (None, None),
+                Action::Nothing if event == Event::Dispatched => {
+                    inner.dispatched = Some(Instant::now());
+                    inner.record.started = Some(SystemTime::now());
+                }
+                Action::Nothing | Action::Interrupt => {}
+            }
+            with(&mut inner.record);
+            let payload = if state.is_ended() { inner.payload.take() } else { None };
+            (action, inner.record.changed(), payload)
+        };
+        // Megabytes are freed with no lock held.
+        drop(payload);
+        wakers.into_iter().for_each(std::task::Waker::wake);
+        Some(action)
+    }
+
+    /// Its processing has ended, though its output may not be where it belongs.
+    pub fn stop_clock(&self) {
+        let mut inner = self.inner();
+        inner.record.took = inner.dispatched.map(|since| since.elapsed());
+    }
+
+    /// Gives a part to the task that delivers them in order. The part comes back when there is none.
+    pub fn post(&self, part: Part) -> Option<Part> {
+        match &mut self.inner().outbox {
+            Some(outbox) => {
+                outbox.push_back(part);
+                None
+            }
+            None => Some(part),
+        }
+    }
+
+    /// The caller delivers parts from now on, beginning with this one.
+    pub fn open_outbox(&self, part: Part) {
+        self.inner().outbox = Some(VecDeque::from([part]));
+    }
+
+    /// The next part to deliver; None closes the outbox.
+    pub fn next_part(&self) -> Option<Part> {
+        let mut inner = self.inner();
+        let part = inner.outbox.as_mut().and_then(VecDeque::pop_front);
+        if part.is_none() {
+            inner.outbox = None;
+        }
+        part
+    }
+
+    pub fn payload(&self) -> Option<Payload> {
+        self.inner().payload.clone()
+    }
+
+    pub fn json(&self) -> Json {
+        self.json_of(&self.inner().record)
+    }
+
+    /// As [`Prediction::json`], from within [`Prediction::look`].
+    pub fn json_of(&self, record: &Record) -> Json {
+        let (shown, version) = (self.shown.as_ref(), self.version.as_deref());
+        record.json(&Constant { id: &self.id, shown, version })
+    }
+
+    /// Whether something asked for is this.
+    pub fn is_of(&self, asked: &Asked) -> bool {
+        self.shown == asked.shown
+    }
+
+    pub fn is_ended(&self) -> bool {
+        self.inner().record.state.is_ended()
+    }
+
+    /// About how many bytes it keeps in memory.
+    pub fn weight(&self) -> usize {
+        let inner = self.inner();
+        let record = &inner.record;
+        1024 + record.logs.len() + record.output_bytes + self.shown.as_ref().map_or(0, Bytes::len)
+    }
+
+    /// Returns when it has ended.
+    pub async fn ended(&self) {
+        poll_fn(|context| {
+            let mut inner = self.inner();
+            if inner.record.state.is_ended() {
+                return Poll::Ready(());
+            }
+            inner.record.watch(context.waker());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// As [`Prediction::ended`], for so long at most.
+    pub async fn ended_within(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.ended()).await;
+    }
+
+    /// One connection more waits for it. False: there are that many already.
+    pub fn attach(&self, most: u32) -> bool {
+        let mut inner = self.inner();
+        let room = inner.attached < most;
+        inner.attached += u32::from(room);
+        room
+    }
+
+    /// One connection less. True: nobody waits any more for what still runs and was to be waited for.
+    pub fn leave(&self) -> bool {
+        let mut inner = self.inner();
+        inner.attached -= 1;
+        inner.attached == 0 && !inner.detached && !inner.record.state.is_ended()
+    }
+}

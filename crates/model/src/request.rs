@@ -1,0 +1,255 @@
+//! What a client asks for: the body of a prediction or training, read without copying its input.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use clunk_dialects::cog::validate::{InputSchema, Violation};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+/// Bytes of an input that is shown again in answers; a larger one is left out.
+const ECHO_MAX: usize = 64 << 10;
+/// Bytes of an id.
+const ID_MAX: usize = 1024;
+
+/// When something is told to a webhook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HookEvent {
+    Start,
+    Output,
+    Logs,
+    Completed,
+}
+
+impl HookEvent {
+    const ALL: [Self; 4] = [Self::Start, Self::Output, Self::Logs, Self::Completed];
+}
+
+/// Where to tell what happens, and what of it.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    pub url: String,
+    pub events: Vec<HookEvent>,
+}
+
+#[derive(Debug, Default)]
+pub struct Asked {
+    pub id: Option<String>,
+    /// A JSON object that the model's schema allows.
+    pub input: Bytes,
+    /// The input as answers may show it; None when it is large.
+    pub shown: Option<Bytes>,
+    /// A JSON object of texts.
+    pub context: Option<Bytes>,
+    pub hook: Option<Hook>,
+    /// One that has ended is the answer too, when it had the same id and input.
+    pub idempotent: bool,
+}
+
+/// Why a body is refused.
+#[derive(Debug)]
+pub enum Refused {
+    /// It is not JSON.
+    Syntax(String),
+    Violations(Vec<Violation>),
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    context: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    webhook: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    webhook_events_filter: Option<&'a RawValue>,
+}
+
+/// Reads a body and holds its input against the schema, if there is one.
+pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused> {
+    let text = std::str::from_utf8(body).map_err(|error| {
+        Refused::Syntax(format!("the body is not UTF-8: byte {} begins no character", error.valid_up_to()))
+    })?;
+    let syntax = |error: serde_json::Error| {
+        Refused::Syntax(format!("Failed to parse the request body as JSON: {error}"))
+    };
+    if !text.trim_start().starts_with('{') {
+        // The library would read a list as the members in their order.
+        serde_json::from_str::<IgnoredAny>(text).map_err(syntax)?;
+        return Err(one(Vec::new(), "the body must be an object, with the model's inputs under \"input\""));
+    }
+    let wire: Wire<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Data => one(Vec::new(), placeless(&error)),
+        Category::Syntax | Category::Eof | Category::Io => syntax(error),
+    })?;
+    let mut violations = Vec::new();
+    let id: Option<String> = member(wire.id, "id", "a string", &mut violations);
+    if id.as_ref().is_some_and(|id| id.len() > ID_MAX) {
+        violations.push(Violation::of_request("id", format!("an id has {ID_MAX} bytes at most")));
+    }
+    let webhook: Option<String> = member(wire.webhook, "webhook", "a URL", &mut violations);
+    let webhook = webhook.filter(|url| !url.is_empty());
+    if webhook.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        violations.push(Violation::of_request(
+            "webhook",
+            "a webhook is a URL that begins with http:// or https://",
+        ));
+    }
+    let wanted = "a list of \"start\", \"output\", \"logs\" and \"completed\"";
+    let events: Option<Vec<HookEvent>> =
+        member(wire.webhook_events_filter, "webhook_events_filter", wanted, &mut violations);
+    let context: Option<BTreeMap<String, String>> =
+        member(wire.context, "context", "an object whose values are strings", &mut violations);
+    let (input, shown) = match inputs(body, wire.input, schema) {
+        Ok(inputs) => inputs,
+        Err(Refused::Violations(mut more)) => {
+            violations.append(&mut more);
+            Default::default()
+        }
+        Err(refused) => return Err(refused),
+    };
+    if !violations.is_empty() {
+        return Err(Refused::Violations(violations));
+    }
+    let events = events.unwrap_or_else(|| HookEvent::ALL.to_vec());
+    let hook = webhook.map(|url| Hook { url, events });
+    let context = context.and(wire.context).map(|raw| body.slice_ref(raw.get().as_bytes()));
+    Ok(Asked { id, input, shown, context, hook, idempotent: false })
+}
+
+fn one(more: Vec<String>, message: impl Into<String>) -> Refused {
+    let mut loc = vec!["body".to_owned()];
+    loc.extend(more);
+    Refused::Violations(vec![Violation { loc, msg: message.into(), kind: "value_error" }])
+}
+
+/// An error without its line and column, which count from the start of a member.
+fn placeless(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+/// Reads one member of the body; a mistake is noted under its name.
+fn member<'a, T: Deserialize<'a>>(
+    raw: Option<&'a RawValue>,
+    name: &str,
+    want: &str,
+    violations: &mut Vec<Violation>,
+) -> Option<T> {
+    match serde_json::from_str(raw?.get()) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            let error = placeless(&error);
+            violations.push(Violation::of_request(name, format!("must be {want}: {error}")));
+            None
+        }
+    }
+}
+
+/// The input that the model gets, and the one that is shown.
+fn inputs(
+    body: &Bytes,
+    raw: Option<&RawValue>,
+    schema: Option<&InputSchema>,
+) -> Result<(Bytes, Option<Bytes>), Refused> {
+    let text = raw.map_or("{}", RawValue::get);
+    let untouched = || match raw {
+        Some(raw) => body.slice_ref(raw.get().as_bytes()),
+        None => Bytes::from_static(b"{}"),
+    };
+    let mut value: Value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(error) => return Err(Refused::Syntax(format!("Failed to parse the input as JSON: {error}"))),
+    };
+    let changed = match schema {
+        Some(schema) => schema.check(&mut value).map_err(Refused::Violations)?,
+        None if value.is_object() => false,
+        None => return Err(one(vec!["input".into()], format!("{value} is not of type \"object\""))),
+    };
+    let input = if changed { Bytes::from(value.to_string()) } else { untouched() };
+    let shown = match schema {
+        _ if input.len() > ECHO_MAX => None,
+        Some(schema) if schema.has_secrets() => {
+            schema.mask(&mut value);
+            Some(Bytes::from(value.to_string()))
+        }
+        // A slice would keep the whole body.
+        _ => Some(Bytes::copy_from_slice(&input)),
+    };
+    Ok((input, shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn schema() -> InputSchema {
+        let input = json!({"type": "object", "required": ["s"], "properties": {
+            "s": {"type": "string"}, "key": {"type": "string", "x-cog-secret": true}}});
+        InputSchema::compile(&json!({"components": {"schemas": {"Input": input}}}), "Input").unwrap().unwrap()
+    }
+
+    fn asked(text: &str) -> Result<Asked, Refused> {
+        read(&Bytes::copy_from_slice(text.as_bytes()), Some(&schema()))
+    }
+
+    fn places(text: &str) -> Vec<String> {
+        match asked(text) {
+            Err(Refused::Violations(found)) => found.iter().map(|found| found.loc.join(".")).collect(),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_input_reaches_the_model_as_it_was_written() {
+        let found =
+            asked(r#"{"input": {"s" : "a\u00e9", "n": 1}, "context": {"a":"b"}, "more": 1}"#).unwrap();
+        assert_eq!(found.input, r#"{"s":"aé"}"#, "the unknown input is gone");
+        assert_eq!(found.context.unwrap(), r#"{"a":"b"}"#);
+        let found = asked(r#"{"input": { "s" : "a\u00e9" }, "id": "x", "webhook": null}"#).unwrap();
+        assert_eq!((&found.input[..], found.id.as_deref()), (&br#"{ "s" : "a\u00e9" }"#[..], Some("x")));
+        assert!(found.hook.is_none());
+        let found = asked(r#"{"input":{"s":"a","key":"k"}}"#).unwrap();
+        assert!(found.input.ends_with(b"\"k\"}") && found.shown.unwrap().ends_with(b"**\",\"s\":\"a\"}"));
+    }
+
+    #[test]
+    fn every_mistake_says_where_it_is() {
+        assert_eq!(places("{}"), ["body.input.s"]);
+        assert_eq!(places(r#"{"input": 3}"#), ["body.input.__root__"]);
+        assert_eq!(places("[]"), ["body"]);
+        assert_eq!(places("5"), ["body"]);
+        assert_eq!(
+            places(
+                r#"{"id": 5, "webhook": "ftp:x", "webhook_events_filter": ["begin"], "context": {"a": 1}}"#
+            ),
+            ["body.id", "body.webhook", "body.webhook_events_filter", "body.context", "body.input.s"]
+        );
+    }
+
+    #[test]
+    fn what_is_not_json_says_so_with_its_place() {
+        for (body, part) in [
+            (&b"{nope"[..], "line 1 column 2"),
+            (b"", "EOF"),
+            (b"{\"input\": \"\xff\"}", "byte 11"),
+            (b"{\"input\": {\"s\": \"a\"} } x", "trailing"),
+        ] {
+            match read(&Bytes::copy_from_slice(body), None) {
+                Err(Refused::Syntax(text)) => assert!(text.contains(part), "{text}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        let deep = format!("{{\"input\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(matches!(asked(&deep), Err(Refused::Syntax(_))));
+    }
+}
