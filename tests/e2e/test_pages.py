@@ -152,6 +152,19 @@ def test_a_run_is_watched_as_it_happens(visit, talk):
     assert (output(page), page.value("document.getElementById('input.prompt').value")) == (" ".join([LONG] * 3), LONG)
 
 
+def test_what_it_waits_for_is_said(visit, api, home):
+    push(api, home, "slow", HERE / "page_models" / "slow")
+    first, second = (visit(f"/models/{OWNER}/slow") for _ in range(2))
+    run(first, number=1)
+    first.until("document.querySelector('.wait').textContent === 'a container starts'")
+    run(second, number=2)
+    second.until("document.querySelector('.wait').textContent === '1 before it in the queue'")
+    shot(second, "waiting")
+    ended(first, "Succeeded")
+    ended(second, "Succeeded")
+    assert (output(first), output(second)) == ("2", "3")
+
+
 def test_a_page_that_is_loaded_in_the_middle_goes_on(visit, talk):
     page = visit(f"/models/{talk}")
     run(page, prompt=LONG, pause=0.2, repeat=2)

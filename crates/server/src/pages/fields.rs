@@ -1,7 +1,7 @@
 //! The form itself: one labelled control for each field, its description and what is wrong with it beside it.
 
 use maud::{Markup, html};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use super::form::{Field, Item, Kind, Range, Text};
 use super::submitted::{ADDRESS, PREFIX, Problems, Submitted};
@@ -262,6 +262,7 @@ fn facts(field: &Field) -> String {
         _ => {}
     }
     let shown = field.default.as_ref().filter(|_| !matches!(field.kind, Kind::Flag { .. } | Kind::Secret));
+    let shown = shown.filter(|value| **value != json!([]) && **value != json!(""));
     let default = shown.map(word).filter(|text| text.len() <= MAX_SHOWN_DEFAULT && !text.contains('\n'));
     facts.extend(default.map(|text| format!("default {text}")));
     facts.join(" \u{b7} ")

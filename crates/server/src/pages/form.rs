@@ -190,7 +190,8 @@ impl<'a> Document<'a> {
     }
 }
 
-fn order(schema: &Value) -> u64 {
+/// The place in the signature.
+pub fn order(schema: &Value) -> u64 {
     schema.get("x-order").and_then(Value::as_u64).unwrap_or(u64::MAX)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Multipart, Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use clunk_core::error::{ErrorBody, ErrorCode};
@@ -66,7 +66,7 @@ pub async fn index(State(server): Shared, Extension(visitor): Extension<Visitor>
                     @if models.next.is_some() { p { a href="/models" { "All models" } } }
                 }
             }
-            @if !recent.is_empty() { section { h2 { "Recent predictions" } (model_page::recent(&recent)) } }
+            @if !recent.is_empty() { section { h2 { "Recent predictions" } (model_page::recent(&recent, true)) } }
         };
         Ok(Page { title: "Models", visitor: &visitor, refreshes: false, body }.answer())
     };
@@ -165,7 +165,7 @@ pub async fn cancel(
     State(server): Shared,
     Extension(visitor): Extension<Visitor>,
     Path(id): Path<String>,
-    form: Multipart,
+    form: multipart::Form,
 ) -> Response {
     if !visitor.is_owner() {
         return layout::sign_in(&format!("/predictions/{id}"), false);
@@ -193,7 +193,7 @@ pub async fn sign_in(Extension(visitor): Extension<Visitor>, uri: Uri) -> Respon
 }
 
 /// `POST /sign-in`
-pub async fn take_token(State(server): Shared, headers: HeaderMap, form: Multipart) -> Response {
+pub async fn take_token(State(server): Shared, headers: HeaderMap, form: multipart::Form) -> Response {
     let sent = match multipart::texts(form).await {
         Ok(sent) => sent,
         Err(error) => return layout::failed(&error, &Visitor::Guest),
@@ -210,7 +210,7 @@ pub async fn take_token(State(server): Shared, headers: HeaderMap, form: Multipa
 pub async fn sign_out(
     State(server): Shared,
     Extension(visitor): Extension<Visitor>,
-    form: Multipart,
+    form: multipart::Form,
 ) -> Response {
     let sent = multipart::texts(form).await.unwrap_or_default();
     let mut answer = see_other("/sign-in");

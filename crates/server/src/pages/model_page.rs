@@ -63,7 +63,7 @@ impl ModelPage<'_> {
                 section id="readme" { h2 { "Readme" } div.prose { (markdown(readme)) } }
             }
             @if !self.versions.is_empty() { section id="versions" { h2 { "Versions" } (self.versions()) } }
-            @if !self.recent.is_empty() { section id="predictions" { h2 { "Recent predictions" } (recent(self.recent)) } }
+            @if !self.recent.is_empty() { section id="predictions" { h2 { "Recent predictions" } (recent(self.recent, false)) } }
         }
     }
 
@@ -181,14 +181,16 @@ pub fn snippets(snippets: &[Snippet]) -> Markup {
     }
 }
 
-pub fn recent(predictions: &[Prediction]) -> Markup {
+/// `named`: of several models.
+pub fn recent(predictions: &[Prediction], named: bool) -> Markup {
     html! {
         div.wide {
             table {
                 thead {
                     tr {
-                        th scope="col" { "Prediction" } th scope="col" { "Model" } th scope="col" { "State" }
-                        th.number scope="col" { "Took" } th scope="col" { "Made" }
+                        th scope="col" { "Prediction" } th scope="col" { "State" } th.number scope="col" { "Took" }
+                        @if named { th scope="col" { "Model" } }
+                        th scope="col" { "Made" }
                     }
                 }
                 tbody {
@@ -196,9 +198,9 @@ pub fn recent(predictions: &[Prediction]) -> Markup {
                         @let took = prediction.completed_ms.map(|end| end.saturating_sub(prediction.created_ms));
                         tr {
                             td { a.id href=(format!("/predictions/{}", prediction.id)) { (prediction.id) } }
-                            td { a href=(format!("/models/{}", prediction.model)) { (prediction.model) } }
                             td { (panel::mark(prediction.status)) }
                             td.number { @if let Some(took) = took { (time::duration(took)) } }
+                            @if named { td { a href=(format!("/models/{}", prediction.model)) { (prediction.model) } } }
                             td { (time::moment(prediction.created_ms)) }
                         }
                     }

@@ -1,7 +1,7 @@
 //! Reads forms as browsers send them. What must be known before a file is taken comes before it.
 
 use axum::extract::Multipart;
-use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::multipart::{Field, MultipartError, MultipartRejection};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::model::File;
 use futures_util::StreamExt;
@@ -19,6 +19,9 @@ const MAX_TEXT: usize = 16 << 20;
 const MAX_FILES: u64 = 4 << 30;
 /// Fields of a form: lists have one for each item.
 const MAX_FIELDS: usize = 10_000;
+
+/// A form, when what came is one.
+pub type Form = Result<Multipart, MultipartRejection>;
 
 /// A form, and the fields of the model in it.
 #[derive(Debug, Default)]
@@ -44,7 +47,8 @@ impl Sent {
 }
 
 /// A form without files, from anybody.
-pub async fn texts(mut form: Multipart) -> Result<Sent, ErrorBody> {
+pub async fn texts(form: Form) -> Result<Sent, ErrorBody> {
+    let mut form = form.map_err(|rejection| unreadable(&rejection.body_text()))?;
     let mut sent = Sent::default();
     for _ in 0..MAX_FIELDS {
         let Some(field) = form.next_field().await.map_err(broken)? else { return Ok(sent) };
@@ -60,11 +64,12 @@ pub async fn texts(mut form: Multipart) -> Result<Sent, ErrorBody> {
 
 /// A form of the owner's session; its files are kept, and their addresses stand for them.
 pub async fn with_files(
-    mut form: Multipart,
+    form: Form,
     visitor: &Visitor,
     models: &Models,
     base_url: &str,
 ) -> Result<Sent, ErrorBody> {
+    let mut form = form.map_err(|rejection| unreadable(&rejection.body_text()))?;
     let mut sent = Sent::default();
     for _ in 0..MAX_FIELDS {
         let Some(field) = form.next_field().await.map_err(broken)? else {
@@ -117,7 +122,12 @@ async fn keep(field: Field<'_>, name: String, total: &mut u64, models: &Models) 
 }
 
 fn broken(error: MultipartError) -> ErrorBody {
-    ErrorBody::new(ErrorCode::BadRequest, format!("the form could not be read: {}", error.body_text()))
+    unreadable(&error.body_text())
+}
+
+fn unreadable(why: &str) -> ErrorBody {
+    ErrorBody::new(ErrorCode::BadRequest, format!("the form could not be read: {why}"))
+        .hint("a form is sent as multipart/form-data")
 }
 
 fn too_much() -> ErrorBody {

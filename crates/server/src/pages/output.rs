@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::{Map, Value};
 
 use super::clip;
-use super::form::is_secret;
+use super::form::{is_secret, order};
 use super::markdown::is_safe;
 
 /// Bytes of one text that are shown.
@@ -198,11 +198,14 @@ fn own_file<'a>(address: &'a str, base_url: &str) -> Option<(&'a str, &'a str, &
 pub fn input(input: &Value, properties: Option<&Value>, base_url: &str) -> Markup {
     let Some(members) = input.as_object() else { return json(input) };
     let schema = |name: &str| properties.and_then(|properties| properties.get(name));
+    // As the form has them.
+    let mut ordered: Vec<_> = members.iter().collect();
+    ordered.sort_by_key(|(name, _)| schema(name).map_or(u64::MAX, order));
     html! {
         @if members.is_empty() { p.nothing { "nothing: all defaults" } }
         @else {
             dl.members {
-                @for (name, value) in members.iter().take(MAX_PARTS) {
+                @for (name, value) in ordered.into_iter().take(MAX_PARTS) {
                     dt { (name) }
                     dd {
                         @if schema(name).is_some_and(is_secret) { span.nothing { "hidden" } }

@@ -35,6 +35,8 @@ pub struct Panel<'a> {
 /// Why one that was accepted does not run yet.
 enum Waiting {
     Behind(usize),
+    /// Until a replica has a free place.
+    Next,
     ColdStart,
 }
 
@@ -142,7 +144,7 @@ impl Panel<'_> {
         };
         match self.server.engine.function(function?)?.ahead(prediction.id.0)? {
             (0, 0) => Some(Waiting::ColdStart),
-            (0, _) => None,
+            (0, _) => Some(Waiting::Next),
             (ahead, _) => Some(Waiting::Behind(ahead)),
         }
     }
@@ -151,8 +153,8 @@ impl Panel<'_> {
         let waiting = if self.prediction.status == Status::Starting { self.waiting() } else { None };
         html! {
             @match waiting {
-                Some(Waiting::Behind(1)) => "one before it",
-                Some(Waiting::Behind(count)) => { (count) " before it" },
+                Some(Waiting::Behind(count)) => { (count) " before it in the queue" },
+                Some(Waiting::Next) => "next in the queue",
                 Some(Waiting::ColdStart) => "a container starts",
                 None => "",
             }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Multipart, Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use clunk_core::error::{ErrorBody, ErrorCode};
@@ -171,7 +171,7 @@ pub async fn run(
     Extension(visitor): Extension<Visitor>,
     Path((owner, name)): Named,
     headers: HeaderMap,
-    form: Multipart,
+    form: multipart::Form,
 ) -> Response {
     let script = headers
         .get(header::ACCEPT)
@@ -292,7 +292,7 @@ pub async fn snippets(
     Extension(visitor): Extension<Visitor>,
     Path((owner, name)): Named,
     headers: HeaderMap,
-    form: Multipart,
+    form: multipart::Form,
 ) -> Response {
     let made = async {
         let sent = multipart::texts(form).await?;
