@@ -10,7 +10,7 @@ import pytest
 
 from api import Api
 from conftest import wait_until
-from replicate_support import MODELS, OWNER, push
+from replicate_support import MODELS, OWNER, push, start
 
 ROOT = "/replicate/v1"
 PROBLEM = "application/problem+json"
@@ -19,8 +19,7 @@ NOTHING = "0" * 64
 
 @pytest.fixture(scope="module")
 def api(home):
-    home.ok("up")
-    api = Api(home)
+    api = start(home)
     yield api
     api.close()
 
