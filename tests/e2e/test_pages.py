@@ -14,7 +14,7 @@ import pytest
 import browser
 from api import Api
 from browser import DESK, PHONE
-from replicate_support import HERE, OWNER, push
+from replicate_support import HERE, OWNER, node_client, push, python_client
 
 README = """# Talk
 
@@ -30,6 +30,8 @@ Says **what it is told**.
 """
 LONG = "the quick brown fox jumps over the lazy dog"
 PICTURE = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mNk+M9Qz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC")
+# Of Replicate, from the registries.
+CLIENTS = {"python": "1.0.7", "javascript": "1.4.0"}
 # What a first visit loads. Bytes.
 MAX_FIRST_VISIT = 30_000
 
@@ -336,6 +338,35 @@ def test_the_same_call_for_programs_is_exact(visit, talk, home):
     page.click("[data-run]")
     ended(page, "Succeeded")
     assert page.value("document.querySelector('[data-output] .text').textContent") == "".join(answer["output"])
+
+
+def test_programs_run_as_they_are_shown(visit, talk, paint, home, tmp_path):
+    token = (home.path / "token").read_text().strip()
+    env = {**os.environ, "CLUNK_TOKEN": token, "KEY": "hush"}
+    (tmp_path / "a picture.png").write_bytes(PICTURE)
+    node, folder = node_client(CLIENTS["javascript"])
+    programs = {"python": [*python_client(CLIENTS["python"]), "-"], "javascript": [*node, "--input-type=module", "-"]}
+    (tmp_path / "node_modules").symlink_to(folder / "node_modules")
+
+    def outputs(page):
+        for name, command in programs.items():
+            text = page.value(f"document.querySelector('[data-snippet={name}] pre').textContent")
+            done = subprocess.run(command, input=text, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, (text, done.stderr)
+            yield name, done.stdout
+
+    page = visit(f"/models/{talk}")
+    page.click(".more summary")
+    page.type("#input\\.prompt", "it's a \"test\"\nof \\ lines, \u00e9")
+    page.type("#input\\.key", "something")
+    page.until("document.querySelector('[data-snippet=python] pre').textContent.includes('os.environ[\"KEY\"]')")
+    for name, said in outputs(page):
+        assert said.strip() == "it's a \"test\" of \\ lines, \u00e9", name
+    page = visit(f"/models/{paint}")
+    page.choose("#input\\.image", tmp_path / "a picture.png")
+    page.until("document.querySelector('[data-snippet=python] pre').textContent.includes('open(\"a picture.png\", \"rb\")')")
+    for name, said in outputs(page):
+        assert re.search(rf"size'?: {len(PICTURE)}\b", said), (name, said)
 
 
 def test_a_readme_is_words_and_links(visit, talk):
