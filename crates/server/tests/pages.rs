@@ -219,3 +219,13 @@ async fn style_and_scripts_are_kept_by_browsers() {
     let request = Request::get(path).header("accept-encoding", "gzip, br").body(Body::empty()).unwrap();
     assert_eq!(world.ask(request).await.header("content-encoding"), "gzip");
 }
+
+#[tokio::test]
+async fn a_browser_is_told_in_words_that_a_page_is_not_there() {
+    let world = world().await;
+    let request = Request::get("/nothing%3Cb%3E").header("accept", "text/html,*/*");
+    let page = world.ask(request.body(Body::empty()).unwrap()).await;
+    assert_eq!(page.status, StatusCode::NOT_FOUND);
+    assert!(page.body.contains("there is no page /nothing") && !page.body.contains("<b>"), "{}", page.body);
+    assert!(world.get("/nothing", "").await.body.starts_with("{\"error\""));
+}

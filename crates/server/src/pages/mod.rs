@@ -20,6 +20,20 @@ mod submitted;
 mod tests;
 mod time;
 
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, Uri};
+use axum::response::Response;
+use clunk_core::error::{ErrorBody, ErrorCode};
+
+use crate::server::Server;
+
+/// For a browser that asks for what is nowhere.
+pub fn unknown(server: &Arc<Server>, headers: &HeaderMap, uri: &Uri) -> Response {
+    let error = ErrorBody::new(ErrorCode::NotFound, format!("there is no page {}", uri.path()));
+    layout::failed(&error, &session::Visitor::of(server, headers))
+}
+
 /// The beginning of a text: so many bytes at most, whole letters.
 fn clip(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
