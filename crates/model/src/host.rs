@@ -59,6 +59,11 @@ pub struct Entry {
 }
 
 impl HostConfig {
+    /// What runs predictions, and what runs trainings; `inherited` is the environment below the model's own.
+    pub fn programs(&self, inherited: &[(String, String)]) -> (Option<Program>, Option<Program>) {
+        (self.program(Kind::Prediction, inherited), self.program(Kind::Training, inherited))
+    }
+
     /// The program of a task; None when the model has no such task.
     fn program(&self, kind: Kind, inherited: &[(String, String)]) -> Option<Program> {
         let entry = match (kind, &self.module, &self.qualname) {
@@ -151,8 +156,8 @@ pub fn model_server(
     let inherited: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let predict = config.program(Kind::Prediction, &inherited).filter(|_| !options.train_only);
-    let train = config.program(Kind::Training, &inherited);
+    let (predict, train) = config.programs(&inherited);
+    let predict = predict.filter(|_| !options.train_only);
     let model = Model {
         name: "model".into(),
         version: config.version.as_deref().map(Into::into),

@@ -9,7 +9,7 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
 use crate::routes::{
-    apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
+    apps, batches, blobs, calls, containers, functions, images, logs, serve, shell, status, trees, usage,
 };
 use crate::server::Server;
 
@@ -58,6 +58,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(app_endpoints());
     all.extend(call_endpoints());
     all.extend(container_endpoints());
+    all.extend(serve_endpoints());
     all
 }
 
@@ -208,6 +209,11 @@ fn container_endpoints() -> Vec<Endpoint> {
         p("/api/containers/{id}/stop", Owner, "Stop a container", (Nothing, Nothing), post(containers::stop)),
         p("/api/containers/{id}/exec", Owner, "Run a program in it", terminal, post(containers::exec)),
     ]
+}
+
+fn serve_endpoints() -> Vec<Endpoint> {
+    let served = (Json("ServeModel"), Lines("ServeEvent"));
+    vec![p("/api/serve", Owner, "Serve a Cog model on a port of its own", served, post(serve::model))]
 }
 
 /// The router of the whole API, each endpoint behind its guard.

@@ -3,7 +3,8 @@
 use clunk_core::api::{
     AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord,
     CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, FunctionRecord, Health,
-    ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status, TreeAnswer, UsageRow,
+    ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, ServeEvent, ServeModel, SpawnAnswer, Status,
+    TreeAnswer, UsageRow,
 };
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
@@ -83,7 +84,7 @@ fn schemas() -> Value {
     }
     add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall ContainerRecord CreateApp
         CreateAppAnswer CreateImage CreateTree CreateVariant ErrorAnswer FunctionRecord Health ImageDetail ImageRecord
-        OpenShell PruneAnswer Scaling SpawnAnswer Status TreeAnswer UsageRow);
+        OpenShell PruneAnswer Scaling ServeEvent ServeModel SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))

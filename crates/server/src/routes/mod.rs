@@ -10,6 +10,7 @@ pub mod functions;
 pub mod images;
 pub mod logs;
 pub mod payloads;
+pub mod serve;
 pub mod shell;
 pub mod status;
 pub mod trees;
