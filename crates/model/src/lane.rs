@@ -231,10 +231,10 @@ impl Lane {
     /// Takes a prediction. One with the same id that is known already is the answer instead; the flag says which.
     pub fn submit(self: &Arc<Self>, asked: Asked, detached: bool) -> Result<Submitted, Refusal> {
         let mut work = self.work();
-        if let Some(known) = asked.id.as_ref().and_then(|id| work.known.get(id)) {
-            if !known.is_ended() || (asked.idempotent && known.is_of(&asked)) {
-                return Ok(Submitted { prediction: known.clone(), created: false, first: None });
-            }
+        if let Some(known) = asked.id.as_ref().and_then(|id| work.known.get(id))
+            && (!known.is_ended() || (asked.idempotent && known.is_of(&asked)))
+        {
+            return Ok(Submitted { prediction: known.clone(), created: false, first: None });
         }
         self.admit(&mut work)?;
         let payload = arguments(&asked).map_err(|error| Refusal::NotReady {
