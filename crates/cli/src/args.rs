@@ -27,13 +27,23 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Run a function or entrypoint of a Python file in containers.
+    /// Run a function of a Python file, or a Cog model, in containers.
     Run(Run),
     /// Serve a Cog model over HTTP, as its container would.
     Serve(Serve),
     /// Serve one model by itself: what an image's entrypoint runs.
     #[command(name = "__model-server", hide = true)]
     ModelServer(ModelServer),
+    /// Write an image of a Cog model for any container engine.
+    Build(Build),
+    /// Push a Cog model to the server as a version that never changes.
+    Push(Push),
+    /// Run a Cog model once; the same as `run`.
+    Predict(Predict),
+    /// Train a Cog model.
+    Train(Train),
+    /// List, show and delete models.
+    Model(Model),
     /// Start the local server.
     Up(Up),
     /// Stop the local server and everything it runs.
@@ -58,9 +68,9 @@ pub enum Verb {
     /// List, inspect and remove images.
     #[command(subcommand)]
     Image(Image),
-    /// Check what this machine can do, and how to mend what it cannot.
-    Doctor,
-    /// Write a first file to start from.
+    /// Check what this machine can do, or a Cog project, and how to mend what is wrong.
+    Doctor(Doctor),
+    /// Write a first file, or a first Cog project, to start from.
     Init(Init),
     /// Explain an error code.
     Explain(Explain),
@@ -76,10 +86,10 @@ pub enum Verb {
 #[derive(Args)]
 #[command(
     disable_help_flag = true,
-    after_help = "Examples:\n  clunk run app.py\n  clunk run app.py::train --epochs 3\n  clunk run -m package.module::main\n  clunk run --local app.py       in this process, for a debugger"
+    after_help = "Examples:\n  clunk run app.py\n  clunk run app.py::train --epochs 3\n  clunk run -m package.module::main\n  clunk run --local app.py       in this process, for a debugger\n  clunk run . -i prompt=hello    the Cog model in this folder\n  clunk run owner/name -i image=@in.png -o out.png"
 )]
 pub struct Run {
-    /// FILE[::NAME] and the arguments of the entrypoint or function.
+    /// FILE[::NAME] and the arguments of the entrypoint or function; or a Cog model and its inputs.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "FILE[::NAME] [ARGUMENTS]")]
     pub words: Vec<OsString>,
 }
@@ -295,10 +305,29 @@ pub enum Image {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk doctor            this machine\n  clunk doctor my-model   the Cog project in a folder"
+)]
+pub struct Doctor {
+    /// Folder of a Cog project, or one within it.
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    /// Name of the project's settings file.
+    #[arg(long, short, value_name = "NAME", requires = "folder")]
+    pub file: Option<String>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  clunk init hello.py       functions to run in containers\n  clunk init cog my-model   a Cog model: cog.yaml and run.py"
+)]
 pub struct Init {
-    /// File to write.
+    /// File to write, or the word `cog`.
     #[arg(default_value = "hello.py")]
     pub file: PathBuf,
+    /// With `cog`: the folder to write to; the one you are in when absent.
+    #[arg(value_name = "DIR")]
+    pub folder: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -359,4 +388,56 @@ pub struct ModelServer {
     /// Taken for the sake of Cog's images; the model says how many predictions it runs at a time.
     #[arg(long, hide = true)]
     pub threads: Option<u32>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Push {
+    /// The project's folder, the model's name, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR [owner/name]")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Predict {
+    /// The model, its inputs, and options.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "DIR|owner/name [-i NAME=VALUE]"
+    )]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Train {
+    /// The model, the inputs of its training, and options.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "DIR|owner/name [-i NAME=VALUE]"
+    )]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Model {
+    /// What to do, and with which model.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "list|show|versions|delete [owner/name]"
+    )]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+pub struct Build {
+    /// The project's folder, the image's name, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR -t NAME [-o FILE.tar|DIR]")]
+    pub words: Vec<OsString>,
 }

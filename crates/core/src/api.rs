@@ -20,6 +20,8 @@ pub const CALL_HEADER: &str = "clunk-call";
 pub const OUTCOME_HEADER: &str = "clunk-outcome";
 /// Header with the number of a call's log events on its app's event stream.
 pub const LOGS_HEADER: &str = "clunk-logs";
+/// Header with the digest of an image that is sent as an archive: `sha256:…`.
+pub const IMAGE_DIGEST_HEADER: &str = "clunk-image-digest";
 /// Headers of a call: the method of a class, its priority (higher is sooner), milliseconds it may wait in the queue.
 pub const METHOD_HEADER: &str = "clunk-method";
 pub const PRIORITY_HEADER: &str = "clunk-priority";
@@ -101,6 +103,24 @@ pub struct CreateImage {
     /// Build every step again.
     #[serde(default)]
     pub force: bool,
+}
+
+/// What an image for other engines has beside the built one.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExportImage {
+    /// `name[:tag]`, as engines will show it.
+    pub name: Option<String>,
+    /// Trees of files laid over the image, the last one on top.
+    pub trees: Vec<Digest>,
+    /// Texts by their absolute paths in the image.
+    pub files: BTreeMap<String, String>,
+    pub env: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// Ports that the image listens on.
+    pub ports: Vec<u16>,
+    /// Settings of a model's server. With them the image starts that server; without, what it starts anyway.
+    pub model: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

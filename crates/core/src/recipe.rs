@@ -75,6 +75,8 @@ pub enum Step {
     AddTree {
         tree: Digest,
     },
+    /// Fetches files from the network into a folder.
+    Download(Download),
     /// Runs a Python function of the user's source while building and keeps what it changed.
     RunFunction(RunFunction),
     Entrypoint {
@@ -136,6 +138,20 @@ pub struct RunFunction {
     pub timeout_s: u64,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// `https://host/file`, or `hf://owner/repository[@revision]` for the files of a model hub's repository.
+    pub uri: String,
+    /// Absolute path of the folder that the files are put into.
+    pub target: String,
+    /// Patterns of paths below the repository; `*` stands for any characters, a folder ends in `/`. Empty: all.
+    #[serde(default)]
+    pub include: Vec<String>,
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
 fn run_function_timeout_s() -> u64 {
     3600
 }
@@ -175,6 +191,7 @@ impl Step {
             Self::Env { vars } => format!("env {}", vars.keys().cloned().collect::<Vec<_>>().join(" ")),
             Self::Workdir { path } => format!("workdir {path}"),
             Self::AddTree { tree } => format!("add_local files {}", tree.short()),
+            Self::Download(download) => format!("download {} to {}", download.uri, download.target),
             Self::RunFunction(run) => format!("run_function {}.{}", run.module, run.qualname),
             Self::Entrypoint { args } => format!("entrypoint {args:?}"),
             Self::Cmd { args } => format!("cmd {args:?}"),

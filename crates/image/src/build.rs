@@ -171,6 +171,10 @@ impl Inner {
             Work::Run(commands) => {
                 steps::run::commands(self, &mut chain, step.key, commands, &step.title, progress).await?;
             }
+            Work::Download(download) => {
+                steps::download::download(self, &mut chain, step.key, download, &step.title, progress)
+                    .await?;
+            }
             Work::Function(run) => {
                 steps::run::function(self, &mut chain, step.key, run, &step.title, progress).await?;
             }

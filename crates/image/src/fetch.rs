@@ -44,7 +44,7 @@ pub(crate) fn split_pem(bundle: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Chooses the process's cryptography once; someone else's earlier choice stands.
-pub(crate) fn install_cryptography() {
+pub fn install_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
@@ -67,11 +67,16 @@ impl Http {
 
     /// A small file in memory. `None` when the server has none.
     pub async fn get(&self, url: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, ImageError> {
-        retried(|| self.get_once(url, max_bytes)).await
+        retried(|| self.get_once(url, None, max_bytes)).await
     }
 
-    async fn get_once(&self, url: &str, max_bytes: usize) -> Result<Option<Vec<u8>>, ImageError> {
-        let answer = self.0.get(url).send().await.map_err(|error| failed(url, &error))?;
+    async fn get_once(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
+        let answer = authorized(self.0.get(url), token).send().await.map_err(|error| failed(url, &error))?;
         if matches!(answer.status().as_u16(), 404 | 410) {
             return Ok(None);
         }
@@ -88,6 +93,49 @@ impl Http {
             }
         }
         Ok(Some(content))
+    }
+
+    /// As [`Http::get`], with a token.
+    pub async fn get_as(
+        &self,
+        url: &str,
+        token: Option<&str>,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<u8>>, ImageError> {
+        retried(|| self.get_once(url, token, max_bytes)).await
+    }
+
+    /// Saves a file of any length; its bytes. What a broken link has brought so far is kept and added to.
+    pub async fn save(&self, url: &str, token: Option<&str>, path: &Path) -> Result<u64, ImageError> {
+        retried(|| self.save_once(url, token, path)).await
+    }
+
+    async fn save_once(&self, url: &str, token: Option<&str>, path: &Path) -> Result<u64, ImageError> {
+        let failed_io = |error| ImageError::io("write", path, error);
+        let mut file =
+            tokio::fs::OpenOptions::new().create(true).append(true).open(path).await.map_err(failed_io)?;
+        let mut written = file.metadata().await.map_err(failed_io)?.len();
+        let mut request = authorized(self.0.get(url), token);
+        if written > 0 {
+            request = request.header("range", format!("bytes={written}-"));
+        }
+        let answer = request.send().await.map_err(|error| failed(url, &error))?;
+        match answer.status().as_u16() {
+            206 => {}
+            200 => {
+                file.set_len(0).await.map_err(failed_io)?;
+                written = 0;
+            }
+            status => return Err(ImageError::Status { url: url.into(), status }),
+        }
+        let mut stream = answer.bytes_stream();
+        while let Some(piece) = stream.next().await {
+            let piece = piece.map_err(|error| failed(url, &error))?;
+            file.write_all(&piece).await.map_err(failed_io)?;
+            written += piece.len() as u64;
+        }
+        file.flush().await.map_err(failed_io)?;
+        Ok(written)
     }
 
     /// A file with a known digest, from the cache folder or the network.
@@ -125,6 +173,13 @@ impl Http {
             return Err(ImageError::Unverified { what: url.into(), reason });
         }
         std::fs::rename(&temporary.0, path).map_err(failed_io)
+    }
+}
+
+fn authorized(request: reqwest::RequestBuilder, token: Option<&str>) -> reqwest::RequestBuilder {
+    match token {
+        Some(token) => request.bearer_auth(token),
+        None => request,
     }
 }
 

@@ -58,6 +58,19 @@ const UV_VARIABLES: &[&str] = &[
     "UV_KEYRING_PROVIDER",
 ];
 
+/// A text that is never printed.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The hub that `hf://` means.
+const MODEL_HUB: &str = "https://huggingface.co";
+
 /// Settings taken from the host when the program starts.
 #[derive(Debug, Clone, Default)]
 pub struct HostSettings {
@@ -67,6 +80,9 @@ pub struct HostSettings {
     pub proxies: BTreeMap<String, String>,
     /// Package index variables of pip and uv for build steps.
     pub indexes: BTreeMap<String, String>,
+    /// Where repositories of models come from, and the token that opens private ones.
+    pub model_hub: String,
+    pub model_hub_token: Option<Secret>,
     /// Debian mirror, and after a space the one for security updates. None: what the host's own apt uses.
     pub debian_mirror: Option<String>,
     /// apt's settings folder on the host.
@@ -94,10 +110,18 @@ impl HostSettings {
             ca_bundle: ca_bundle(get("CLUNK_CA_BUNDLE").as_deref(), get("SSL_CERT_FILE").as_deref()),
             proxies: pick(PROXY_VARIABLES),
             indexes,
+            model_hub: get("HF_ENDPOINT").unwrap_or_else(|| MODEL_HUB.into()),
+            model_hub_token: get("HF_TOKEN").map(Secret),
             debian_mirror: get("CLUNK_DEBIAN_MIRROR"),
             apt_dir: "/etc/apt".into(),
             keyrings_dir: "/usr/share/keyrings".into(),
         }
+    }
+
+    /// The token to show when this URL is fetched.
+    pub(crate) fn token_for(&self, url: &str) -> Option<&str> {
+        let hub = format!("{}/", self.model_hub.trim_end_matches('/'));
+        self.model_hub_token.as_ref().filter(|_| url.starts_with(&hub)).map(|Secret(token)| token.as_str())
     }
 
     /// Variables that make programs in a container trust what the host trusts.

@@ -272,6 +272,12 @@ impl Inner {
         self.context.layers.state().join("images").join(id.to_string())
     }
 
+    /// The layers of a finished image, the lowest first.
+    pub fn stack(&self, id: ImageId) -> Option<Vec<LayerRef>> {
+        let record: ImageRecord = read_json(&self.home(id).join("image.json")).ok()?;
+        Some(record.chain.stack)
+    }
+
     /// Every image with a folder, failed ones too.
     fn all_ids(&self) -> Vec<ImageId> {
         let folder = std::fs::read_dir(self.context.layers.state().join("images"));

@@ -26,6 +26,7 @@ mod debian;
 mod dockerfile;
 mod error;
 mod event;
+mod export;
 mod fetch;
 mod flight;
 mod host;
@@ -50,7 +51,9 @@ use clunk_core::tree::Tree;
 
 pub use error::{BuildError, ImageError};
 pub use event::BuildEvent;
-pub use host::{CA_PATH, HostSettings};
+pub use export::{Export, ExportOptions};
+pub use fetch::install_cryptography;
+pub use host::{CA_PATH, HostSettings, Secret};
 pub use image::{BuiltImage, DEFAULT_PATH, ImageConfig, ImageSummary, LayerSize, PartialImage, Python};
 pub use images::{Images, ImagesConfig, InUse};
 

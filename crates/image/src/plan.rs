@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clunk_core::Digest;
-use clunk_core::recipe::{PipInstall, RunFunction, Step};
+use clunk_core::recipe::{Download, PipInstall, RunFunction, Step};
 
 use crate::ImageError;
 use crate::dockerfile::{self, Instruction};
@@ -26,6 +26,7 @@ pub(crate) enum Work {
     Run(Vec<String>),
     Function(RunFunction),
     Tree(Digest),
+    Download(Download),
     Config(Change),
     /// A line of a Dockerfile; `first` begins a new file, with no variables known.
     Docker {
@@ -54,6 +55,7 @@ pub(crate) fn plan(steps: &[Step]) -> Result<Vec<Planned>, ImageError> {
             Step::Env { vars } => Work::Config(Change::Env(vars.clone())),
             Step::Workdir { path } => Work::Config(Change::Workdir(path.clone())),
             Step::AddTree { tree } => Work::Tree(*tree),
+            Step::Download(download) => Work::Download(download.clone()),
             Step::RunFunction(run) => Work::Function(run.clone()),
             Step::Entrypoint { args } => Work::Config(Change::Entrypoint(args.clone())),
             Step::Cmd { args } => Work::Config(Change::Cmd(args.clone())),

@@ -136,11 +136,11 @@ fn split(path: &[u8]) -> Parts {
     path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).map(<[u8]>::to_vec).collect()
 }
 
-fn is_whiteout(meta: &Metadata) -> bool {
+pub(crate) fn is_whiteout(meta: &Metadata) -> bool {
     meta.file_type().is_char_device() && meta.rdev() == 0
 }
 
-fn is_opaque(folder: &Path) -> bool {
+pub(crate) fn is_opaque(folder: &Path) -> bool {
     ["trusted.overlay.opaque", "user.overlay.opaque"].iter().any(|name| {
         let mut value = [0; 1];
         rustix::fs::lgetxattr(folder, *name, &mut value[..]).is_ok_and(|size| size == 1 && value[0] == b'y')

@@ -29,6 +29,8 @@ pub(crate) struct Placed {
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     Blob(Digest),
+    /// A file of the host.
+    File(PathBuf),
     Link(Vec<u8>),
     Folder,
 }
@@ -137,6 +139,12 @@ fn write(
                 }
             }
             Content::Link(target) => root.symlink(&path, target, placed.meta).map_err(failed)?,
+            Content::File(source) => {
+                let mut file = File::open(source).map_err(|error| ImageError::io("read", source, error))?;
+                root.file(&path, placed.meta, &mut file).map_err(failed)?;
+                // The copy is all that is wanted: two of a large file need not fit.
+                let _ = std::fs::remove_file(source);
+            }
             Content::Blob(digest) => {
                 let source = context.blobs.path(*digest).ok_or(ImageError::BlobMissing(*digest))?;
                 let mut file = File::open(&source).map_err(|error| ImageError::io("read", &source, error))?;

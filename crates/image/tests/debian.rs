@@ -29,19 +29,6 @@ fn docker(lines: &[&str], context: Option<Digest>) -> Step {
     Step::Dockerfile { lines: lines.iter().map(|line| line.to_string()).collect(), context }
 }
 
-/// Lets another state folder have the packages that the shared one has fetched.
-fn link_downloads(state: &std::path::Path) {
-    for name in ["debs", "lists"] {
-        let folder = state.join("cache").join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        for entry in
-            std::fs::read_dir(shared_state().join("cache").join(name)).into_iter().flatten().flatten()
-        {
-            let _ = std::fs::hard_link(entry.path(), folder.join(entry.file_name()));
-        }
-    }
-}
-
 /// A file of the topmost layer.
 fn top(image: &BuiltImage, path: &str) -> PathBuf {
     image.layers[0].join(path)
@@ -403,7 +390,7 @@ fn images_survive_a_new_process_and_pruning_keeps_what_is_in_use() {
     let threads = tokio::runtime::Runtime::new().unwrap();
     threads.block_on(async {
         let files = Files::new();
-        link_downloads(state.path());
+        share_packages(state.path());
         let steps = |text: &str| {
             let tree = files.tree(&[("/data/file", text)]);
             Recipe { base: Base::DebianSlim { python: None }, steps: vec![Step::AddTree { tree }] }

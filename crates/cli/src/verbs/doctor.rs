@@ -1,14 +1,24 @@
-//! `clunk doctor`
+//! `clunk doctor`: this machine, or a project.
+
+mod project;
 
 use std::process::{Command, ExitCode};
 
 use clunk_runtime::{Check, NativeConfig, NativeRuntime, Runtime, Verdict};
 use serde_json::json;
 
+use crate::args::Doctor;
 use crate::ui::{self, Output};
 use crate::{HELPER_VERB, home};
 
-pub fn run(output: Output) -> anyhow::Result<ExitCode> {
+pub fn run(args: Doctor, output: Output) -> anyhow::Result<ExitCode> {
+    match &args.folder {
+        Some(folder) => project::run(&args, folder, output),
+        None => machine(output),
+    }
+}
+
+fn machine(output: Output) -> anyhow::Result<ExitCode> {
     let helper = vec![std::env::current_exe()?.display().to_string(), HELPER_VERB.into()];
     let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // A folder of its own: the state folder may be a running server's.

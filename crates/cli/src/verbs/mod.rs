@@ -11,6 +11,7 @@ pub mod explain;
 pub mod image;
 pub mod init;
 pub mod logs;
+pub mod model;
 pub mod model_server;
 pub mod run;
 pub mod serve;

@@ -15,10 +15,20 @@ use crate::{embed, home, launch};
 pub fn run(args: Run, output: Output) -> anyhow::Result<ExitCode> {
     let output = Output { quiet: output.quiet || flag(&args.words, &["--quiet", "-q"]), ..output };
     let target = if needs_server(&args.words) { Some(launch::ensure_server(output)?) } else { None };
-    let mut command = python(target.as_ref())?;
-    command.args(["-m", "clunk", "run"]);
+    become_python("run", &args.words, target.as_ref(), output)
+}
+
+/// Becomes the Python half of a verb; returns only when that cannot be started.
+pub fn become_python(
+    verb: &str,
+    words: &[OsString],
+    target: Option<&Target>,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
+    let mut command = python(target)?;
+    command.args(["-m", "clunk", verb]);
     command.args(output.json.then_some("--json")).args(output.quiet.then_some("--quiet"));
-    let error = command.args(&args.words).exec();
+    let error = command.args(words).exec();
     let hint = "install Python 3.9 or newer, or set CLUNK_PYTHON to one";
     Err(ui::error(ErrorCode::NotFound, format!("could not start {:?}: {error}", command.get_program()), hint))
 }
@@ -38,7 +48,18 @@ fn needs_server(words: &[OsString]) -> bool {
         let path = file.to_string_lossy();
         PathBuf::from(path.split("::").next().unwrap_or_default()).exists()
     });
-    !local && (module || there || file.is_some_and(|file| file == "-"))
+    let model = words.iter().any(|word| is_model(&word.to_string_lossy()));
+    !local && (module || there || model || file.is_some_and(|file| file == "-"))
+}
+
+/// `owner/name` or `owner/name:version`. A file that is not there, and has no such name, needs no server.
+fn is_model(word: &str) -> bool {
+    let plain = |text: &str| {
+        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
+        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
+    };
+    let name = word.split(':').next().unwrap_or_default();
+    name.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name) && !name.ends_with(".py"))
 }
 
 /// A Python with our SDK on its path, told where the server is.
@@ -79,7 +100,10 @@ mod tests {
     fn only_work_starts_a_server() {
         assert!(needs_server(&words("/etc/passwd::main --local")));
         assert!(needs_server(&words("-m package.module")));
-        for text in ["--local /etc/passwd", "--help", "missing.py", "-h /etc/passwd"] {
+        assert!(needs_server(&words("-i prompt=hello acme/hello:9f86d0")));
+        for text in
+            ["--local /etc/passwd", "--help", "missing.py", "-h /etc/passwd", "dir/missing.py", "./a/b"]
+        {
             assert!(!needs_server(&words(text)), "{text}");
         }
     }

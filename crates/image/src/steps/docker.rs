@@ -181,7 +181,7 @@ fn matched<'a>(pattern: &str, path: &'a str) -> Option<Option<&'a str>> {
 
 /// `*`, `?`, `[a-z]` and `\` within one part of a path. On a mismatch only the last `*` tries again, which is enough
 /// and keeps a hostile pattern from taking for ever.
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn glob(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star = None;
     loop {

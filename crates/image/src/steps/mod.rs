@@ -2,6 +2,7 @@
 
 pub(crate) mod apt;
 pub(crate) mod docker;
+pub(crate) mod download;
 pub(crate) mod files;
 pub(crate) mod pip;
 pub(crate) mod run;

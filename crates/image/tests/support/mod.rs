@@ -228,6 +228,19 @@ pub fn shared_state() -> PathBuf {
     folder
 }
 
+/// Lets another state folder have the packages that the shared one has fetched.
+pub fn share_packages(state: &Path) {
+    for name in ["debs", "lists"] {
+        let folder = state.join("cache").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        for entry in
+            std::fs::read_dir(shared_state().join("cache").join(name)).into_iter().flatten().flatten()
+        {
+            let _ = std::fs::hard_link(entry.path(), folder.join(entry.file_name()));
+        }
+    }
+}
+
 pub async fn open(state: &Path, files: Arc<Files>) -> Images {
     open_with(state, files, runtime()).await
 }

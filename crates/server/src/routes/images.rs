@@ -1,15 +1,20 @@
 //! Images: build, list, inspect, remove, prune.
 
+use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use axum::response::Response;
-use clunk_core::api::{CreateImage, ImageDetail, ImageRecord, LayerRecord, PruneAnswer};
+use clunk_core::api::{
+    CreateImage, ExportImage, IMAGE_DIGEST_HEADER, ImageDetail, ImageRecord, LayerRecord, PruneAnswer,
+};
 use clunk_core::id::ImageId;
-use clunk_image::{BuildEvent, ImageSummary, LayerSize};
+use clunk_core::{ErrorBody, ErrorCode};
+use clunk_image::{BuildEvent, BuiltImage, ExportOptions, ImageSummary, LayerSize};
 use futures_util::stream;
 use tokio::sync::mpsc;
 
@@ -130,4 +135,80 @@ pub async fn prune(State(server): State<Arc<Server>>) -> Result<Json<PruneAnswer
     let in_use = server.engine.in_use();
     let freed_bytes = server.engine.images.prune(&in_use).await.map_err(|error| error.body())?;
     Ok(Json(PruneAnswer { freed_bytes }))
+}
+
+/// Pieces of an archive between the disk and a slow client; each is [`PIECE_BYTES`] or less.
+const MAX_PIECES: usize = 8;
+const PIECE_BYTES: usize = 256 << 10;
+
+/// Packs an image first, so that a failure has an answer of its own, then sends the archive.
+pub async fn export(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    body: Body,
+) -> Result<Response, Failure> {
+    let request: ExportImage = json(body).await?;
+    let id = find(&server, &text)?;
+    let image = server.engine.images.get(id).ok_or_else(|| not_found(format_args!("image {text}")))?;
+    let serve = request.model.map(|model| with_python(model, &image)).transpose()?;
+    let options = ExportOptions {
+        name: request.name,
+        trees: request.trees,
+        files: request.files,
+        env: request.env,
+        labels: request.labels,
+        ports: request.ports,
+        serve,
+    };
+    let packed = server.engine.images.export(id, options).await.map_err(|error| error.body())?;
+    let (size, digest) = (packed.size_bytes(), packed.digest());
+    let (pieces, received) = mpsc::channel::<io::Result<Bytes>>(MAX_PIECES);
+    tokio::task::spawn_blocking(move || {
+        let mut out = BufWriter::with_capacity(PIECE_BYTES, Pieces(pieces.clone()));
+        if let Err(error) = packed.write(&mut out) {
+            // The body ends too early then, which a client sees by its length.
+            tracing::warn!(image = %id, %error, "an archive was not sent whole");
+            let _ = pieces.blocking_send(Err(error));
+        }
+    });
+    let stream =
+        stream::unfold(received, |mut received| async move { Some((received.recv().await?, received)) });
+    let mut response = Response::new(Body::from_stream(stream));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, size.into());
+    let digest = HeaderValue::from_str(&format!("sha256:{digest}")).expect("hex digits");
+    headers.insert(IMAGE_DIGEST_HEADER, digest);
+    Ok(response)
+}
+
+/// Settings of a model's server with the image's own interpreter in them.
+fn with_python(mut model: serde_json::Value, image: &BuiltImage) -> Result<String, Failure> {
+    let bad = |message: &str, hint: &str| Failure(ErrorBody::new(ErrorCode::BadRequest, message).hint(hint));
+    let python = image.python.as_ref().ok_or_else(|| {
+        bad(
+            "the image has no Python that could serve a model",
+            "start from an image with Python 3.9 or newer",
+        )
+    })?;
+    let settings = model.as_object_mut().ok_or_else(|| bad("`model` is not an object", "see docs/api.md"))?;
+    settings.entry("python").or_insert_with(|| python.path.clone().into());
+    settings.entry("python_version").or_insert_with(|| python.version.clone().into());
+    Ok(model.to_string())
+}
+
+/// A writer into a body; fails when nobody reads it any more.
+struct Pieces(mpsc::Sender<io::Result<Bytes>>);
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = Bytes::copy_from_slice(&bytes[..bytes.len().min(PIECE_BYTES)]);
+        let count = piece.len();
+        self.0.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -11,6 +11,8 @@ Runs Python functions in containers.
   clunk run hello.py                  run the file's entry point
   clunk run hello.py::square --x 3    run one function
   clunk run --help                    every option
+  clunk run DIR -i prompt=hello       run a Cog model
+  clunk push DIR owner/name           make it a version on the server
 
 usage: clunk run [OPTIONS] FILE[::NAME] [ARGUMENTS]
 """
@@ -55,11 +57,44 @@ def dispatch(arguments):
         from .prepare import prepare
 
         return prepare(rest)
-    if command != "run":
-        return hand_over(arguments)
+    if command == "run":
+        return run(rest)
+    if command == "predict":
+        from .predict import predict
+
+        return predict(rest)
+    if command == "push":
+        from .push import push
+
+        return push(rest)
+    if command == "build":
+        from .build import build
+
+        return build(rest)
+    if command == "train":
+        from .train import train
+
+        return train(rest)
+    if command == "serve":
+        from .serve import serve
+
+        return serve(rest)
+    if command == "model":
+        from .models import model
+
+        return model(rest)
+    return hand_over(arguments)
+
+
+def run(words):
+    """A file of functions, or a model: its folder or its name."""
+    from .predict import first_target, predict
+
+    if first_target(words) is not None:
+        return predict(words)
     from .run import run
 
-    return run(rest)
+    return run(words)
 
 
 def hand_over(arguments):

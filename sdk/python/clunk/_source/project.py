@@ -66,7 +66,9 @@ def walk_project(root):
 class Walk:
     """The files below a folder, less what is ignored. `warnings` tells what was left out that may surprise."""
 
-    def __init__(self, root, remote, *, ignore=None, rules=True, flat=False):
+    def __init__(self, root, remote, *, ignore=None, rules=True, flat=False, rule_files=RULE_FILES):
+        """`rule_files`: names of files with rules, where others than the usual ones count."""
+        self.rule_files = rule_files
         self.root = root.rstrip("/") or "/"
         self.remote = remote.rstrip("/")
         self.warnings = []
@@ -88,7 +90,7 @@ class Walk:
             below = os.path.basename(at) + "/" + below
             at = parent
             above.append((at, below))
-        found = [(below, read_rules(folder)) for folder, below in above]
+        found = [(below, read_rules(folder, self.rule_files)) for folder, below in above]
         return [(below, rules) for below, rules in reversed(found) if rules is not None]
 
     def _folder(self, folder, path, stack):
@@ -101,8 +103,8 @@ class Walk:
         names = {entry.name for entry in entries}
         if path and self._use_rules and not FOLDER_MARKS.isdisjoint(names):
             return
-        if self._use_rules and not names.isdisjoint(RULE_FILES):
-            rules = read_rules(folder)
+        if self._use_rules and not names.isdisjoint(self.rule_files):
+            rules = read_rules(folder, self.rule_files)
             if rules is not None:
                 stack = [*stack, ("", rules)]
         for entry in entries:

@@ -1,0 +1,175 @@
+"""What a model gives: text as it comes, files saved, the rest as JSON."""
+
+import json
+import os
+import sys
+
+from .errors import FAILED, Exit
+from .inputs import resolved
+
+# Names that output files get: beyond this many something is wrong with the names, not with their number.
+NAMES_MAX = 100_000
+
+
+class Show:
+    """The output of one prediction on its way to the terminal and the disk."""
+
+    def __init__(self, client, document, options, name="Output"):
+        self.client = client
+        self.json = options.json
+        schemas = document["components"]["schemas"]
+        self.schema = resolved(schemas, schemas.get(name, {}))
+        self.is_iterator = self.schema.get("x-cog-array-type") == "iterator"
+        self.is_text = self.schema.get("x-cog-array-display") == "concatenate"
+        self.target = Target(options.output)
+        # URLs that were saved, to their paths.
+        self.saved = {}
+        self.chunks = 0
+        self.ends_line = True
+
+    def take(self, value):
+        """One output, or one chunk of an iterator, as it comes."""
+        schema = self.schema.get("items", {}) if self.is_iterator else self.schema
+        files = list(find_files(schema, value))
+        self.chunks += 1
+        if files and not (self.json and self.target.path is None):
+            many = self.is_iterator or len(files) > 1
+            for url in files:
+                self._save(url, many)
+            if self.json:
+                return
+            value = replaced(value, self.saved)
+            if self.target.path == "-":
+                return
+            self._print(value)
+        elif self.target.path is not None and not self.json:
+            self.target.write_text(self._text(value))
+        elif not self.json:
+            self._print(value)
+
+    def _save(self, url, many):
+        from clunk._client.predictions import fetch
+
+        pieces, name = fetch(self.client, url)
+        self.saved[url] = self.target.write(pieces, name, many)
+
+    def _text(self, value):
+        if self.is_text:
+            return value if isinstance(value, str) else json.dumps(value)
+        return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)) + "\n"
+
+    def _print(self, value):
+        if value is None:
+            return
+        if isinstance(value, list) and all(isinstance(item, str) for item in value) and self.saved:
+            text = "".join(f"{item}\n" for item in value)
+        else:
+            text = self._text(value)
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        self.ends_line = text.endswith("\n")
+
+    def end(self, prediction):
+        """The end: of a text the line's end, for `--json` the whole prediction."""
+        self.target.close()
+        if self.json:
+            whole = {**prediction, "output": replaced(prediction.get("output"), self.saved)}
+            print(json.dumps(whole, ensure_ascii=False))
+        elif not self.ends_line:
+            print(flush=True)
+
+    @property
+    def summary(self):
+        return ", ".join(self.saved.values())
+
+
+class Target:
+    """Where `-o` sends outputs: a file, a folder, `-` for standard output, or files of their own names here."""
+
+    def __init__(self, path):
+        self.path = path
+        self.is_folder = path is not None and (path.endswith("/") or os.path.isdir(path))
+        self.written = 0
+        self.text = None
+
+    def write(self, pieces, name, many):
+        """Writes one file; its path."""
+        if self.path == "-":
+            for piece in pieces:
+                sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+            return "-"
+        path = self._place(name, many)
+        self.written += 1
+        try:
+            if os.path.dirname(path):
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+        except OSError as error:
+            raise Exit(FAILED, f"cannot write {path}: {error.strerror}", "name another place: -o FILE") from None
+        return path
+
+    def _place(self, name, many):
+        name = os.path.basename(name) or "output"
+        if self.path is not None and not self.is_folder:
+            stem, ending = os.path.splitext(self.path)
+            return f"{stem}.{self.written}{ending or os.path.splitext(name)[1]}" if many else self.path
+        folder = self.path or ""
+        stem, ending = os.path.splitext(name)
+        first = f"{stem}.{self.written}{ending}" if many else name
+        if self.path is not None:
+            return os.path.join(folder, first)
+        # Nobody asked for this name: what lies there stays.
+        return next(
+            place
+            for place in (first, *(f"{stem}-{number}{ending}" for number in range(1, NAMES_MAX)))
+            if not os.path.lexists(place)
+        )
+
+    def write_text(self, text):
+        """Adds a piece of text to the one file."""
+        try:
+            if self.text is None:
+                if self.path == "-":
+                    self.text = sys.stdout
+                else:
+                    path = os.path.join(self.path, "output.txt") if self.is_folder else self.path
+                    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+                    self.text = open(path, "w", encoding="utf-8")
+            self.text.write(text)
+            self.text.flush()
+        except OSError as error:
+            raise Exit(FAILED, f"cannot write {self.path}: {error.strerror}", "name another place: -o FILE") from None
+
+    def close(self):
+        if self.text not in (None, sys.stdout):
+            self.text.close()
+
+
+def find_files(schema, value):
+    """The URLs of files in an output: where the schema says so, and data URLs wherever they are."""
+    if isinstance(value, str):
+        if schema.get("format") == "uri" or (value.startswith("data:") and ";base64," in value[:200]):
+            yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from find_files(schema.get("items") or {}, item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            inner = schema.get("properties", {}).get(key) or schema.get("additionalProperties") or {}
+            yield from find_files(inner if isinstance(inner, dict) else {}, item)
+    for variant in schema.get("anyOf", ()):
+        yield from find_files(variant, value)
+
+
+def replaced(value, paths):
+    """An output with the paths of its saved files in the place of their URLs."""
+    if isinstance(value, str):
+        return paths.get(value, value)
+    if isinstance(value, list):
+        return [replaced(item, paths) for item in value]
+    if isinstance(value, dict):
+        return {key: replaced(item, paths) for key, item in value.items()}
+    return value

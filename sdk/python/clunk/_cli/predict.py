@@ -1,0 +1,344 @@
+"""`clunk run DIR` and `clunk run owner/name`: one prediction, its output as it comes."""
+
+import os
+import re
+import sys
+
+from .errors import DONE, FAILED, INTERRUPTED, NOT_FOUND, Exit, usage
+
+HELP = """\
+Run a Cog model once.
+
+  clunk run . -i prompt=hello                         the project in this folder, with no server of its own to write
+  clunk run owner/name -i image=@in.png -o out.png    a model that was pushed, its newest version
+  clunk run owner/name:9f86d081 -i prompt=hello       one version
+
+usage: clunk run DIR|owner/name[:VERSION] [-i NAME=VALUE]... [OPTIONS]
+
+options:
+  -i, --input NAME=VALUE  an input; @FILE for a file, @- for standard input, several times for a list;
+                          -i @inputs.json for all of them
+  -o, --output PATH       where the output goes: a file, a folder with / at its end, - for standard output
+  --json                  print the whole prediction as JSON
+  -d, --detach            print the prediction's id and do not wait
+  -q, --quiet             print only the output
+  -h, --help              this text, and what the model takes
+"""
+
+# `owner/name`, `owner/name:version`
+_REFERENCE = re.compile(
+    r"([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)/([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)(?::([0-9a-f]{4,64}))?"
+)
+# The owner of what `clunk run DIR` makes: one model for each folder, replaced by its next run.
+LOCAL_OWNER = "local"
+VERSION_LEN = 64
+SHOWN_VERSION_LEN = 12
+
+
+class Options:
+    def __init__(self):
+        self.target = None
+        self.inputs = []
+        self.output = None
+        self.json = False
+        self.quiet = False
+        self.detach = False
+        self.help = False
+        self.destination = None
+        self.file = None
+
+
+_SWITCHES = {
+    "--json": "json",
+    "-q": "quiet",
+    "--quiet": "quiet",
+    "-d": "detach",
+    "--detach": "detach",
+    "-h": "help",
+    "--help": "help",
+}
+_VALUES = {"-i": "inputs", "--input": "inputs", "-o": "output", "--output": "output"}
+
+
+def parse_options(words, verb="run", values=_VALUES, help_text=HELP):
+    """Options may stand before and after the target."""
+    options = Options()
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+        if word in _SWITCHES:
+            setattr(options, _SWITCHES[word], True)
+        elif flag in values:
+            if not equals and not words:
+                raise usage(f"{flag} needs a value")
+            value = value if equals else words.pop(0)
+            if values[flag] == "inputs":
+                options.inputs.append(value)
+            else:
+                setattr(options, values[flag], value)
+        elif word.startswith("-") and word != "-":
+            from .arguments import nearest
+
+            raise usage(f"unknown option {word}", nearest(flag, [*_SWITCHES, *values]) or f"clunk {verb} --help")
+        elif options.target is None:
+            options.target = word
+        elif "=" in word:
+            raise usage(f"unexpected argument {word!r}", f"clunk {verb} {options.target} -i {word}")
+        else:
+            raise usage(f"unexpected argument {word!r}", f"clunk {verb} --help")
+    if options.target is None:
+        if options.help:
+            print(help_text, end="")
+            raise Exit(DONE)
+        raise usage("no model to run", f"clunk {verb} DIR, or clunk {verb} owner/name")
+    return options
+
+
+def first_target(words):
+    """The word of `clunk run ...` that names a model, when one does."""
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        if word in _VALUES or word in ("-n", "--name", "-w", "--write-result"):
+            words[:1] = []
+        elif word in ("-m", "--module"):
+            return None
+        elif not word.startswith("-"):
+            return word if is_model(word) else None
+    return None
+
+
+def is_model(word):
+    """Whether a word names a model, not a file of functions."""
+    from .cog_project import is_project
+
+    named = bool(_REFERENCE.fullmatch(word)) and not word.endswith(".py")
+    return os.path.isdir(word) or is_project(word) or (named and not os.path.exists(word))
+
+
+def predict(words):
+    options = parse_options(words)
+    from clunk._client.client import Client
+    from clunk._client.discovery import connect
+    from clunk.output import Output
+
+    output = Output(words=not options.quiet)
+    if os.path.exists(options.target):
+        return _predict_project(options, output)
+    client = Client(*connect())
+    try:
+        version = resolve(client, options.target)[1]
+        if options.help:
+            return _help(version["openapi_schema"], HELP)
+        inputs = read_inputs(client, options, version["openapi_schema"], f"clunk run {options.target}")
+        return run_version(client, version["id"], inputs, version["openapi_schema"], options, output)
+    finally:
+        client.close()
+
+
+def _help(document, text, name="Input"):
+    from .inputs import describe
+
+    print(text, "\ninputs:", "\n".join(["", *describe(document, name)]), sep="")
+    return DONE
+
+
+def _predict_project(options, output):
+    from clunk._client.client import Client
+    from clunk._client.discovery import connect
+
+    from .cog_project import load
+
+    project = load(options.target, output)
+    if options.help:
+        return _help(project.schema.document, HELP)
+    # What is wrong with the inputs is told before anything is built.
+    parsed = parse_inputs(options, project.schema.document, f"clunk run {options.target}")
+    client = Client(*connect())
+    try:
+        version = push_local(project, client, output)
+        inputs = with_files(client, parsed)
+        return run_version(client, version, inputs, project.schema.document, options, output)
+    finally:
+        client.close()
+
+
+def local_name(root):
+    """The name of the model that a folder is run as."""
+    import hashlib
+
+    name = re.sub(r"[^a-z0-9]+", "-", os.path.basename(root).lower()).strip("-")[:40] or "model"
+    return f"{LOCAL_OWNER}/{name}-{hashlib.sha256(root.encode()).hexdigest()[:8]}"
+
+
+def push_local(project, client, output):
+    """The version of a folder as it is now; the one that its last run made goes, so that nothing piles up."""
+    from clunk._client.predictions import request
+    from clunk.exception import Error
+
+    from .cog_project import prepare
+    from .push import send
+
+    name = local_name(project.root)
+    answer = send(client, name, project, prepare(project, client, output), visibility="private")
+    if answer["created"]:
+        try:
+            for old in request(client, "GET", f"/models/{name}/versions")["results"]:
+                if old["id"] != answer["id"]:
+                    request(client, "DELETE", f"/models/{name}/versions/{old['id']}")
+        except Error:
+            # It is in use by another terminal; its next run tries again.
+            pass
+    return answer["id"]
+
+
+# What is run
+
+
+def resolve(client, reference):
+    """`(model, version)` of `owner/name[:version]`."""
+    from clunk._client.predictions import request
+    from clunk.exception import NotFoundError
+
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise usage(f"{reference!r} is no model", "owner/name, or owner/name:VERSION")
+    name, wanted = f"{match[1]}/{match[2]}", match[3]
+    try:
+        model = request(client, "GET", f"/models/{name}")
+    except NotFoundError:
+        hint = _near_model(client, name) or "clunk model list"
+        raise Exit(NOT_FOUND, f"there is no model {name}, and no folder of that name", hint) from None
+    if wanted is None:
+        if not model.get("latest_version"):
+            raise Exit(NOT_FOUND, f"{name} has no version yet", f"clunk push DIR {name}")
+        return model, model["latest_version"]
+    if len(wanted) == VERSION_LEN:
+        return model, request(client, "GET", f"/models/{name}/versions/{wanted}")
+    return model, _version_by_start(client, name, wanted)
+
+
+def _version_by_start(client, name, start):
+    from clunk._client.predictions import pages
+
+    found = [version for version in pages(client, f"/models/{name}/versions") if version["id"].startswith(start)]
+    if len(found) != 1:
+        how = "no version" if not found else f"{len(found)} versions"
+        raise Exit(NOT_FOUND, f"{name} has {how} whose id begins with {start}", f"clunk model versions {name}")
+    return found[0]
+
+
+def _near_model(client, name):
+    from itertools import islice
+
+    from clunk._client.predictions import pages
+    from clunk.exception import Error
+
+    from .arguments import nearest
+
+    try:
+        return nearest(name, [f"{one['owner']}/{one['name']}" for one in islice(pages(client, "/models"), 500)])
+    except Error:
+        return None
+
+
+def parse_inputs(options, document, command, name="Input"):
+    from .inputs import parse
+
+    return parse(options.inputs, document, name, command)
+
+
+def read_inputs(client, options, document, command, name="Input"):
+    return with_files(client, parse_inputs(options, document, command, name))
+
+
+def with_files(client, parsed):
+    """The inputs with a URL for each file of this machine."""
+    from clunk._client.predictions import send_file
+
+    from .inputs import LocalInput
+
+    def ready(value):
+        if isinstance(value, list):
+            return [ready(item) for item in value]
+        if not isinstance(value, LocalInput):
+            return value
+        try:
+            if value.path == "-":
+                return send_file(client, sys.stdin.buffer.read(), "input")
+            with open(value.path, "rb") as file:
+                return send_file(client, file.read(), os.path.basename(value.path))
+        except OSError as error:
+            raise Exit(FAILED, f"cannot read {value.path}: {error.strerror}") from None
+
+    return {key: ready(value) for key, value in parsed.items()}
+
+
+def run_version(client, version, inputs, document, options, output):
+    """One prediction from its start to its end; the exit code."""
+    from clunk._client.predictions import request
+
+    prediction = request(client, "POST", "/predictions", {"version": version, "input": inputs})
+    return watch(client, prediction, document, options, output)
+
+
+def watch(client, prediction, document, options, output, schema_name="Output", path="/predictions"):
+    """Follows a prediction or training; Ctrl-C cancels it."""
+    from .outputs import Show
+    from .run import second_interrupt_ends
+
+    if options.detach:
+        import json
+
+        print(json.dumps(prediction) if options.json else prediction["id"])
+        output.say(f"it goes on without this command; follow it: clunk call logs --follow {prediction['id']}")
+        return DONE
+    second_interrupt_ends()
+    show = Show(client, document, options, schema_name)
+    try:
+        ended = _follow(client, prediction, show, output)
+    except KeyboardInterrupt:
+        _cancel(client, prediction["id"], output, path)
+        return INTERRUPTED
+    show.end(ended)
+    if ended["status"] == "succeeded":
+        return DONE
+    error = ended.get("error") or f"the prediction was {ended['status']}"
+    raise Exit(FAILED, error, f"clunk call logs {prediction['id']}" if ended["status"] == "failed" else None)
+
+
+def _follow(client, prediction, show, output):
+    """Prints what comes; the prediction as it ended."""
+    from clunk._client.predictions import follow, request
+
+    for event, data in follow(client, prediction["id"]):
+        if event == "logs":
+            text = data if isinstance(data, str) else data.get("logs") or data.get("text") or ""
+            if output.words:
+                sys.stderr.write(text)
+                sys.stderr.flush()
+        elif event == "output":
+            show.take(data["output"] if isinstance(data, dict) and "output" in data else data)
+        elif event == "done":
+            break
+    ended = data if isinstance(data, dict) and "status" in data and "id" in data else None
+    if ended is None:
+        kind = "trainings" if prediction.get("urls", {}).get("get", "").rpartition("/")[0].endswith("trainings") else ""
+        ended = request(client, "GET", f"/{kind or 'predictions'}/{prediction['id']}")
+    if not show.chunks and ended.get("output") is not None and ended["status"] == "succeeded":
+        values = ended["output"] if show.is_iterator else [ended["output"]]
+        for value in values:
+            show.take(value)
+    return ended
+
+
+def _cancel(client, prediction_id, output, path):
+    from clunk._client.predictions import request
+    from clunk.exception import Error
+
+    output.say("canceling; Ctrl-C again leaves it to the server")
+    try:
+        request(client, "POST", f"{path}/{prediction_id}/cancel")
+    except Error as error:
+        output.say(f"it could not be canceled: {error.message}")

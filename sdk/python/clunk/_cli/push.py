@@ -1,0 +1,157 @@
+"""`clunk push DIR [owner/name]`: a version of a model on the server."""
+
+import json
+import os
+import re
+
+from .errors import DONE, Exit, usage
+
+HELP = """\
+Push a Cog model to the server as a version that never changes.
+
+  clunk push .                      as cog.yaml names it, else as the folder
+  clunk push . acme/hello           as acme/hello
+  clunk push . acme/hello --public  and everybody who reaches the server may see and run it
+
+usage: clunk push DIR [owner/name] [OPTIONS]
+
+options:
+  --public, --private   who may see it; without, a new model is private and another stays as it is
+  --description TEXT    one line about the model
+  --json                print the version as JSON
+  -q, --quiet           print only the version
+  -h, --help            this text
+"""
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+class Options:
+    def __init__(self):
+        self.folder = None
+        self.name = None
+        self.visibility = None
+        self.description = None
+        self.json = False
+        self.quiet = False
+
+
+def parse_options(words):
+    options = Options()
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        if word in ("-h", "--help"):
+            print(HELP, end="")
+            raise Exit(DONE)
+        if word == "--json":
+            options.json = True
+        elif word in ("-q", "--quiet"):
+            options.quiet = True
+        elif word in ("--public", "--private"):
+            options.visibility = word[2:]
+        elif flag == "--description":
+            if not equals and not words:
+                raise usage("--description needs a value")
+            options.description = value if equals else words.pop(0)
+        elif word.startswith("-"):
+            from .arguments import nearest
+
+            known = ["--public", "--private", "--description", "--json", "--quiet"]
+            raise usage(f"unknown option {word}", nearest(flag, known) or "clunk push --help")
+        elif options.folder is None:
+            options.folder = word
+        elif options.name is None:
+            options.name = word
+        else:
+            raise usage(f"unexpected argument {word!r}", "clunk push DIR owner/name")
+    if options.folder is None:
+        raise usage("no project to push", "clunk push DIR [owner/name]")
+    if options.name is not None:
+        options.name = checked_name(options.name)
+    return options
+
+
+def checked_name(text):
+    """`owner/name` as the server takes it."""
+    owner, slash, name = text.partition("/")
+    if not slash or not _NAME.fullmatch(owner) or not _NAME.fullmatch(name):
+        fitting = "/".join(filter(None, (sluggish(owner), sluggish(name) or "model")))
+        message = f"{text!r} is no name of a model: owner/name, of lower-case letters, digits, `-`, `_` and `.`"
+        raise usage(message, f"clunk push DIR {fitting if slash else 'OWNER/' + sluggish(text)}")
+    return text
+
+
+def sluggish(text):
+    """The nearest text that may be part of a name."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64]
+
+
+def push(words):
+    options = parse_options(words)
+    from clunk._client.client import Client
+    from clunk._client.discovery import connect
+    from clunk.output import Output
+
+    from .cog_project import load, prepare
+
+    output = Output(words=not options.quiet)
+    project = load(options.folder, output)
+    client = Client(*connect())
+    try:
+        name = options.name or default_name(project, client)
+        deployed = prepare(project, client, output)
+        answer = send(client, name, project, deployed, options.visibility, options.description)
+    finally:
+        client.close()
+    tell(answer, project, client.url, options, output)
+    return DONE
+
+
+def send(client, name, project, deployed, visibility=None, description=None):
+    """Makes the version; what the server says of it."""
+    from clunk._client.predictions import request
+
+    body = {"config": project.config, "openapi_schema": project.schema.document, "predict": deployed.predict}
+    optional = {"train": deployed.train, "readme": project.readme, "visibility": visibility, "description": description}
+    body.update((key, value) for key, value in optional.items() if value is not None)
+    return request(client, "POST", f"/api/models/{name}/versions", body)
+
+
+def tell(answer, project, url, options, output):
+    """The version to standard output; what to do next beside it."""
+    from .inputs import example_of, input_schema
+
+    name, version = answer["model"], answer["id"]
+    page = f"{url}/models/{name}"
+    if options.json:
+        print(json.dumps({**answer, "url": page}))
+        return
+    if answer["created"]:
+        output.say(f"pushed {name}, version {version[:12]}")
+    else:
+        output.say(f"nothing has changed: {name} has this version already")
+    print(f"{name}:{version}", flush=True)
+    properties, required = input_schema(project.schema.document)
+    example = "".join(f" -i {key}={example_of(properties[key])}" for key in required)
+    output.say(f"its page: {page}")
+    output.say(f"run it: clunk run {name}{example}")
+
+
+def default_name(project, client):
+    """The name of a project that the command line does not name: `model` or `image` of cog.yaml, else the folder."""
+    given = project.config.get("model") or project.config.get("image") or ""
+    parts = re.sub(r"(:[^/]*)?(@.*)?$", "", given).split("/") if given else []
+    # What has a dot or a port in front is a registry.
+    if len(parts) > 1 and re.search(r"[.:]", parts[0]):
+        parts = parts[1:]
+    name = sluggish(parts[-1] if parts else os.path.basename(project.root)) or "model"
+    owner = sluggish(parts[-2]) if len(parts) > 1 else default_owner(client)
+    return f"{owner}/{name}"
+
+
+def default_owner(client):
+    """The account's name on the server."""
+    from clunk._client.predictions import request
+
+    return sluggish(request(client, "GET", "/account")["username"]) or "me"

@@ -1,0 +1,218 @@
+"""Predictions and trainings of models: made, followed as they run, their files fetched."""
+
+import json
+import mimetypes
+import os
+import secrets
+import time
+from base64 import b64decode, b64encode
+
+from clunk import exception
+
+from .client import server_error
+from .http import ConnectionLost
+from .patience import Patience, retry_after
+
+API = "/replicate/v1"
+# Smaller files travel inside of the input.
+INLINE_MAX_BYTES = 256 << 10
+# How long a stream of events that broke is taken up again. Seconds.
+RECONNECT_MAX_S = 60
+# How long a request that is refused for now is offered again. Seconds.
+REFUSED_MAX_S = 60
+# An event is one chunk of output or one piece of logs: a larger one is not from our server.
+EVENT_MAX_BYTES = 128 << 20
+ENDED = ("succeeded", "failed", "canceled", "aborted")
+
+
+def problem_error(status, body):
+    """The exception for an answer of the API of models: problem details, or an error as of the other endpoints."""
+    try:
+        problem = json.loads(bytes(body))
+        detail = problem["detail"]
+    except (ValueError, KeyError, TypeError):
+        return server_error(status, body)
+    if not isinstance(detail, str):
+        detail = json.dumps(detail)
+    kinds = {
+        401: exception.AuthError,
+        403: exception.PermissionDeniedError,
+        404: exception.NotFoundError,
+        409: exception.ConflictError,
+        413: exception.RequestSizeError,
+        422: exception.InvalidError,
+        429: exception.ResourceExhaustedError,
+    }
+    return kinds.get(status, exception.ServiceError)(detail)
+
+
+def request(client, method, path, body=None):
+    """One request below `/replicate/v1`, or to another path that is given whole; the JSON of its answer."""
+    data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+    return _answer(client, method, path, [data], len(data), None if body is None else "application/json")
+
+
+def _answer(client, method, path, pieces, size, kind):
+    whole = path if path.startswith("/api/") else API + path
+    head = client.request_head(method, whole, size, kind)
+    patience = Patience(REFUSED_MAX_S)
+    while True:
+        answer_head, answer = client.exchange([head, *pieces])
+        # Only what says when to come again is refused for now.
+        if answer_head.status != 429 or patience.is_spent or answer_head.get(b"retry-after") is None:
+            break
+        time.sleep(retry_after(answer_head))
+    if answer_head.status >= 400:
+        raise problem_error(answer_head.status, answer)
+    return json.loads(bytes(answer)) if answer.strip() else {}
+
+
+def pages(client, path):
+    """All results of a list, page after page."""
+    while path:
+        page = request(client, "GET", path)
+        yield from page["results"]
+        following = page.get("next")
+        path = following[following.index(API) + len(API) :] if following else None
+
+
+# Inputs
+
+
+def send_file(client, data, name):
+    """A URL that stands for a file in an input: a small one is inside of it."""
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    if len(data) <= INLINE_MAX_BYTES:
+        return f"data:{kind};base64,{b64encode(data).decode()}"
+    boundary = secrets.token_hex(16)
+    quoted = os.path.basename(name).replace('"', "%22").replace("\r", "").replace("\n", "")
+    start = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="content"; filename="{quoted}"\r\n'
+        f"Content-Type: {kind}\r\n\r\n"
+    ).encode()
+    pieces = [start, data, f"\r\n--{boundary}--\r\n".encode()]
+    size = sum(map(len, pieces))
+    made = _answer(client, "POST", "/files", pieces, size, f"multipart/form-data; boundary={boundary}")
+    return made["urls"]["get"]
+
+
+# Events
+
+
+def follow(client, prediction_id):
+    """`(event, data)` of what happens to a prediction, from its start to `done`; a broken stream is taken up again."""
+    last = ""
+    patience = Patience(RECONNECT_MAX_S)
+    while True:
+        try:
+            for event, data, number in _events(client, prediction_id, last):
+                patience = Patience(RECONNECT_MAX_S)
+                last = number or last
+                yield event, data
+                if event == "done":
+                    return
+        except ConnectionLost:
+            if patience.is_spent:
+                raise
+        delay = patience.delay()
+        if delay is None:
+            raise exception.ConnectionError("the server ended the prediction's events without its end")
+        time.sleep(delay)
+
+
+def _events(client, prediction_id, last):
+    headers = "Accept: text/event-stream\r\n" + (f"Last-Event-ID: {last}\r\n" if last else "")
+    connection = client.connection()
+    try:
+        connection.send([client.request_head("GET", f"/api/predictions/{prediction_id}/events", headers=headers)])
+        head = connection.receive_head()
+        if head.status >= 400:
+            raise problem_error(head.status, connection.receive_body(head))
+        yield from parse_events(connection.chunks(head))
+    finally:
+        connection.close()
+
+
+def parse_events(chunks):
+    """`(event, data, id)` of server-sent events whose data is JSON."""
+    rest = b""
+    event, data, number = "message", [], ""
+    for chunk in chunks:
+        rest += chunk
+        if len(rest) > EVENT_MAX_BYTES:
+            raise exception.ConnectionError("an event of the server is too large")
+        if b"\n" not in chunk:
+            continue
+        *lines, rest = rest.split(b"\n")
+        for line in lines:
+            line = line.rstrip(b"\r")
+            if not line:
+                if data:
+                    yield event, json.loads(b"\n".join(data)), number
+                event, data = "message", []
+                continue
+            field, _, value = line.partition(b":")
+            value = value[1:] if value.startswith(b" ") else value
+            if field == b"event":
+                event = value.decode()
+            elif field == b"data":
+                data.append(value)
+            elif field == b"id":
+                number = value.decode()
+
+
+# Outputs
+
+
+def fetch(client, url):
+    """The content of a file of an output, and its name: `(pieces, name)`."""
+    if url.startswith("data:"):
+        head, _, text = url[5:].partition(",")
+        kind = head.partition(";")[0]
+        if head.endswith(";base64"):
+            data = b64decode(text)
+        else:
+            from urllib.parse import unquote_to_bytes
+
+            data = unquote_to_bytes(text)
+        return [data], "output" + (mimetypes.guess_extension(kind) or "")
+    path, name = _path_of(client, url), os.path.basename(url.partition("?")[0]) or "output"
+    if path is None:
+        return _foreign(url), name
+    return _download(client, path), name
+
+
+def _path_of(client, url):
+    """The path below our server of a URL; None when it is of another."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    own = urlsplit(client.url)
+    ours = (parts.hostname, parts.port) == (own.hostname, own.port) or parts.path.startswith(("/files/", API))
+    if not ours:
+        return None
+    return parts.path + (f"?{parts.query}" if parts.query else "")
+
+
+def _download(client, path):
+    connection = client.connection()
+    try:
+        connection.send([client.request_head("GET", path)])
+        head = connection.receive_head()
+        if head.status >= 400:
+            raise problem_error(head.status, connection.receive_body(head))
+        yield from connection.chunks(head)
+    finally:
+        connection.close()
+
+
+def _foreign(url):
+    """A file that the model left elsewhere."""
+    from urllib.request import urlopen
+
+    with urlopen(url, timeout=60) as answer:
+        while True:
+            data = answer.read(1 << 20)
+            if not data:
+                return
+            yield data
