@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, wait_until
 
 EXAMPLES = ROOT / "examples" / "cog"
 
@@ -136,6 +136,7 @@ def test_serving_a_folder(home, how):
             if found:
                 break
         assert found, "".join(lines)
+        wait_until("ready", lambda: get(f"{found[0]}/health-check")[1]["status"] == "READY")
         status, prediction = get(f"{found[0]}/predictions", {"input": {"name": "you"}})
         assert (status, prediction["status"], prediction["output"]) == (200, "succeeded", "hello you")
         assert get(f"{found[0]}/predictions", {"input": {}})[0] == 422

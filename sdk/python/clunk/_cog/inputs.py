@@ -290,7 +290,8 @@ class InputReader:
             hint = "write a constant: a literal, or a name that one is assigned to"
             if key == "choices":
                 raise Refused("schema-constraint", message, module, node, hint)
-            self.problems.warning("schema-constraint", message + ", so callers are not told", module, node, hint)
+            if key != "description":
+                self.problems.warning("schema-constraint", message + ", so callers are not told", module, node, hint)
         elif value is not None:
             if key == "choices":
                 value = list(value) if isinstance(value, (list, dict)) else value

@@ -208,8 +208,7 @@ class _Function:
         target = self.target
         reader = InputReader(self.project, self.problems, self.module, self.shown)
         target.fields = reader.fields(self.function, is_method)
-        for field in target.fields:
-            check(field, self.problems)
+        check(target.fields, self.problems)
         target.is_async = isinstance(self.function, ast.AsyncFunctionDef)
         self.output()
         self.decorators()
