@@ -40,6 +40,8 @@ fn main() -> ExitCode {
         Verb::Container(container) => verbs::container::run(container, output),
         Verb::Usage(usage) => verbs::usage::run(usage, output),
         Verb::Run(run) => verbs::run::run(run, output),
+        Verb::Serve(serve) => verbs::serve::run(serve, output),
+        Verb::ModelServer(server) => verbs::model_server::run(server, output),
         Verb::Build(build) => verbs::model::run("build", &build.words, output),
         Verb::Push(push) => verbs::model::run("push", &push.words, output),
         Verb::Predict(predict) => verbs::model::run("predict", &predict.words, output),
@@ -53,8 +55,6 @@ fn main() -> ExitCode {
         Verb::Explain(explain) => verbs::explain::run(explain),
         Verb::Version => verbs::version::run(output),
         Verb::Completions(completions) => verbs::completions::run(completions),
-        Verb::Serve(serve) => verbs::serve::run(serve, output),
-        Verb::ModelServer(server) => verbs::model_server::run(server, output),
         Verb::CogConfig(project) => verbs::cog_config::run(project),
     };
     done.unwrap_or_else(|error| ui::fail(&error))

@@ -29,14 +29,21 @@ pub fn run(args: ModelServer, output: Output) -> anyhow::Result<ExitCode> {
         .init();
     let config = read(&args.config)?;
     // One thread: a request then costs no wake-up of another, and the second core is the model's.
-    let executor =
-        tokio::runtime::Builder::new_current_thread().max_blocking_threads(MAX_BLOCKING).enable_all().build()?;
-    let listener = executor.block_on(host::listen(&args.host, args.port)).map_err(|error| taken(&args, &error))?;
+    let executor = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(MAX_BLOCKING)
+        .enable_all()
+        .build()?;
+    let listener =
+        executor.block_on(host::listen(&args.host, args.port)).map_err(|error| taken(&args, &error))?;
     executor.block_on(async {
         let stopping = CancellationToken::new();
         let options = HostOptions { train_only: args.mode == "train", upload_url: args.upload_url.clone() };
         let server = host::model_server(config, options, stopping.clone()).map_err(|error| {
-            ui::error(ErrorCode::BadRequest, error.to_string(), "look at the model's cog.yaml and environment")
+            ui::error(
+                ErrorCode::BadRequest,
+                error.to_string(),
+                "look at the model's cog.yaml and environment",
+            )
         })?;
         // Ends with the process.
         tokio::spawn(stop_on_signal(stopping, args.await_explicit_shutdown)?);
@@ -70,7 +77,11 @@ fn taken(args: &ModelServer, error: &io::Error) -> anyhow::Error {
             let text = format!("{host:?} is no address of this machine");
             ui::error(ErrorCode::BadRequest, text, "use --host 127.0.0.1, or 0.0.0.0 for everybody")
         }
-        _ => ui::error(ErrorCode::PortTaken, format!("could not listen on {host}:{port}: {error}"), "use another port"),
+        _ => ui::error(
+            ErrorCode::PortTaken,
+            format!("could not listen on {host}:{port}: {error}"),
+            "use another port",
+        ),
     }
 }
 

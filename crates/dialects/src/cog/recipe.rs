@@ -8,6 +8,7 @@ use super::config::{Build, CogConfig, Placed, Python};
 use super::problem::Problems;
 use super::project::Project;
 use super::requirements::{Flattener, Requirements};
+use super::weights;
 
 /// Where a model's project lies in its container.
 pub const SOURCE_ROOT: &str = "/src";
@@ -26,12 +27,13 @@ pub struct Plan {
     pub files: BTreeSet<String>,
 }
 
-/// Steps in the order that Cog has: system packages, `pre_install`, Python packages, `run`. The project itself is no
+/// Weights, then steps in the order that Cog has: system packages, `pre_install`, Python packages, `run`. The project itself is no
 /// part of it.
 pub fn plan(config: &CogConfig, project: &dyn Project, problems: &mut Problems) -> Plan {
     let build = &config.build;
     let requirements = requirements(build, project, problems);
-    let mut steps = Vec::new();
+    // First, so that nothing else that changes fetches them again.
+    let mut steps: Vec<Step> = weights::steps(&config.weights).collect();
     if !config.environment.is_empty() {
         steps.push(Step::Env { vars: config.environment.clone() });
     }

@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 
+use clunk_core::recipe::{Download, Step};
 use serde::Serialize;
 
+use super::project::{Found, clean};
 use super::read::Reader;
-use super::yaml::{Kind, Node};
+use super::recipe::SOURCE_ROOT;
+use super::yaml::{At, Kind, Node};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Weight {
@@ -46,14 +49,25 @@ pub fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Weight> {
         }
         weights.push(weight);
     }
-    if !weights.is_empty() {
-        reader.problems.unsupported(
-            node.at,
-            "`weights` are not fetched by Clunk",
-            "fetch them in `setup`, or in a command of `build.run`",
-        );
-    }
     weights
+}
+
+/// Each source becomes a layer of its own.
+pub fn steps(weights: &[Weight]) -> impl Iterator<Item = Step> {
+    let sources = weights.iter().flat_map(|weight| weight.source.iter().map(move |source| (weight, source)));
+    let fetched = sources.filter(|(_, source)| scheme(&source.uri).is_some_and(|scheme| scheme != "file"));
+    fetched.map(|(weight, source)| {
+        Step::Download(Download {
+            uri: source.uri.clone(),
+            target: weight.target.clone(),
+            include: source.include.clone(),
+            exclude: source.exclude.clone(),
+        })
+    })
+}
+
+fn scheme(uri: &str) -> Option<&str> {
+    uri.split_once("://").map(|(scheme, _)| scheme)
 }
 
 fn one(reader: &mut Reader<'_>, node: &Node) -> Option<Weight> {
@@ -69,7 +83,33 @@ fn one(reader: &mut Reader<'_>, node: &Node) -> Option<Weight> {
     let name = name.and_then(|value| name_of(reader, value));
     let target = target.and_then(|value| target_of(reader, value));
     let source = source.map(|value| sources(reader, value));
-    Some(Weight { name: name?, target: target?, source: source? })
+    let weight = Weight { name: name?, target: target?, source: source? };
+    for source in &weight.source {
+        let at = table.get("source").map_or(node.at, |value| value.at);
+        local(reader, &weight, source, at);
+    }
+    Some(weight)
+}
+
+/// A path of the project is in the container already, below its source; nowhere else can it be put.
+fn local(reader: &mut Reader<'_>, weight: &Weight, source: &Source, at: At) {
+    let path = match scheme(&source.uri) {
+        Some("file") => &source.uri["file://".len()..],
+        Some(_) => return,
+        None => &source.uri,
+    };
+    let Some(path) = clean(path).filter(|path| reader.project.look(path) != Found::Nothing) else {
+        let message = "it is nothing in the folder of cog.yaml";
+        reader.invalid(at, "weights.source.uri", &source.uri, message, "correct the path");
+        return;
+    };
+    if weight.target != format!("{SOURCE_ROOT}/{path}") {
+        reader.problems.unsupported(
+            at,
+            format!("invalid weights.target \"{}\": files of the project stay where they are", weight.target),
+            format!("write target: {SOURCE_ROOT}/{path}, or give an address with hf:// or https://"),
+        );
+    }
 }
 
 fn name_of(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
@@ -115,11 +155,14 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
         return None;
     };
     let uri = reader.text("weights.source.uri", at)?;
-    let scheme = uri.split_once("://").map(|(scheme, _)| scheme);
-    if scheme.is_some_and(|scheme| !SCHEMES.contains(&scheme)) {
+    if scheme(&uri).is_some_and(|scheme| !SCHEMES.contains(&scheme)) {
         let message = "it must start with hf://, file:// or https://, or be a path";
         reader.invalid(at.at, "weights.source.uri", &uri, message, "take one of these");
         return None;
+    }
+    if !matches!(scheme, Some("hf" | "https")) {
+        let hint = "put the files into the project's folder: all of it travels with the model";
+        reader.problems.unsupported(at.at, "weights are not taken from a path", hint);
     }
     let mut globs = |key: &str| {
         let field = format!("weights.source.{key}");

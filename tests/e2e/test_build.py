@@ -1,0 +1,140 @@
+"""`clunk build`: an image of a model that runs under another engine, with nothing of ours beside it."""
+
+import json
+import os
+import socket
+import subprocess
+import urllib.request
+
+import oci
+import pytest
+
+# One of every kind of step, and a file that a later step removes.
+CONFIG = """\
+build:
+  python_version: "3.13"
+  run:
+    - echo kept > /opt/kept && echo gone > /opt/gone
+    - rm /opt/gone && echo "ann:x:1234:1234::/home/ann:/bin/sh" >> /etc/passwd && install -d -o 1234 /home/ann
+environment:
+  - GREETING=Hello
+run: "run.py:Runner"
+"""
+PREDICTOR = """\
+import os
+
+from cog import BaseRunner, Input
+
+
+class Runner(BaseRunner):
+    def setup(self):
+        self.greeting = os.environ["GREETING"]
+
+    def run(self, name: str = Input(description="who"), times: int = Input(default=1, ge=1, le=3)) -> str:
+        print("asked for", name)
+        return " ".join([f"{self.greeting}, {name}!"] * times)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "cog.yaml").write_text(CONFIG)
+    (folder / "run.py").write_text(PREDICTOR)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def layout(home, model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("out") / "layout"
+    said = json.loads(home.ok("build", model, "-t", "hello:v1", "-o", folder, "--json"))
+    layout = oci.Layout(folder)
+    assert said["digest"] == layout.entry["digest"]
+    assert said["name"] == "hello:v1"
+    return layout
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def post(port, path, body):
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.skipif(oci.RUNC is None, reason="runc is not installed")
+def test_the_image_serves_itself_under_runc(layout, tmp_path):
+    port, bundle = free_port(), tmp_path / "bundle"
+    with oci.running(layout, bundle, port) as child:
+        oci.answer_when_ready(port, bundle, child)
+        answer = post(port, "/predictions", {"input": {"name": "Ann", "times": 2}})
+        assert answer["status"] == "succeeded"
+        assert answer["output"] == "Hello, Ann! Hello, Ann!"
+        assert "asked for Ann" in answer["logs"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/openapi.json", timeout=60) as document:
+            served = json.load(document)
+        assert served == json.loads((bundle / "rootfs/src/.cog/openapi_schema.json").read_text())
+        assert child.poll() is None
+
+
+def test_the_image_has_what_was_built_and_nothing_of_this_machine(layout, model, tmp_path):
+    root = tmp_path / "root"
+    layout.unpack(root)
+    assert (root / "opt/kept").read_text() == "kept\n"
+    assert not os.path.lexists(root / "opt/gone")
+    assert (root / "src/run.py").read_text() == PREDICTOR
+    # Owners are those that the container saw.
+    assert (root / "home/ann").stat().st_uid == 1234
+    assert (root / "etc").stat().st_uid == 0
+    passwd = (root / "etc/passwd").read_text()
+    assert "ann:x:1234:" in passwd
+    bundle = root / "etc/ssl/certs/ca-certificates.crt"
+    given = os.environ.get("CLUNK_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or str(bundle)[len(str(root)) :]
+    if os.path.isfile(given) and bundle.exists():
+        assert bundle.read_bytes() != open(given, "rb").read()
+    config = layout.config["config"]
+    assert config["WorkingDir"] == "/src"
+    assert config["ExposedPorts"] == {"5000/tcp": {}}
+    assert "GREETING=Hello" in config["Env"]
+    assert json.loads(config["Labels"]["run.cog.config"])["predict"] == "run.py:Runner"
+    assert len(layout.config["history"]) == len(layout.manifest["layers"])
+
+
+def test_the_same_project_is_the_same_image(home, model, layout, tmp_path):
+    again = json.loads(home.ok("build", model, "-t", "hello:v1", "-o", tmp_path / "again.tar", "--json"))
+    assert again["digest"] == layout.entry["digest"]
+    assert (tmp_path / "again.tar").stat().st_size == again["size_bytes"]
+    piped = home.popen("build", model, "-t", "hello:v1", "-o", "-", "--quiet", stdout=subprocess.PIPE)
+    # Bytes, whatever the text wrapper of the pipe is.
+    count = 0
+    while data := piped.stdout.buffer.read(1 << 20):
+        count += len(data)
+    assert piped.wait() == 0, piped.stderr.read()
+    assert count == again["size_bytes"]
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["-o", "full"], "is not empty; nothing was written"),
+        (["-o", "none/x.tar"], "there is no folder"),
+        (["-t", "Hello World"], "is not the name of an image"),
+        (["-t"], "-t needs a value"),
+        (["--outptu", "x"], "unknown option --outptu"),
+        (["-q", "more"], "unexpected argument 'more'"),
+    ],
+)
+def test_mistakes_are_named_and_leave_nothing_behind(home, model, tmp_path, words, message):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    done = home.run("build", model, *words, cwd=tmp_path)
+    assert done.returncode != 0
+    assert message in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["full"]
