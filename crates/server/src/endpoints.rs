@@ -8,11 +8,14 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
+use crate::routes::replicate::gate;
 use crate::routes::{
     apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, shell,
     status, trees, usage,
 };
 use crate::server::Server;
+
+mod replicate;
 
 /// Who may call an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,10 @@ pub enum Access {
     Container,
     /// And whoever has a URL that the server signed.
     Signed,
+    /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
+    Replicate,
+    /// And whoever has a URL that the server signed.
+    ReplicateSigned,
 }
 
 /// What a body holds.
@@ -41,6 +48,9 @@ pub enum Media {
     Frames,
     /// Server-sent events of this schema.
     Events(&'static str),
+    /// `multipart/form-data`.
+    Form,
+    Text,
 }
 
 pub struct Endpoint {
@@ -62,6 +72,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(call_endpoints());
     all.extend(container_endpoints());
     all.extend(model_endpoints());
+    all.extend(replicate::endpoints());
     all
 }
 
@@ -271,6 +282,12 @@ pub fn router(server: Arc<Server>) -> Router {
             }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
+            }
+            Access::Replicate => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))
+            }
+            Access::ReplicateSigned => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::signed))
             }
         };
         router = router.route(endpoint.path, handler);

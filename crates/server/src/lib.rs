@@ -1,5 +1,6 @@
 //! The HTTP API and the control plane.
 
+pub mod address;
 pub mod answer;
 mod door;
 pub mod endpoints;
