@@ -160,10 +160,6 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
         reader.invalid(at.at, "weights.source.uri", &uri, message, "take one of these");
         return None;
     }
-    if !matches!(scheme, Some("hf" | "https")) {
-        let hint = "put the files into the project's folder: all of it travels with the model";
-        reader.problems.unsupported(at.at, "weights are not taken from a path", hint);
-    }
     let mut globs = |key: &str| {
         let field = format!("weights.source.{key}");
         let mut patterns = table.get(key).map(|node| reader.texts(&field, node)).unwrap_or_default();
