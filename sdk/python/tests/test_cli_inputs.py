@@ -7,7 +7,7 @@ from cog_project import of, predictor
 
 from clunk._cli.errors import Exit
 from clunk._cli.inputs import LocalInput, describe, parse
-from clunk._cli.outputs import find_files, replaced
+from clunk._cli.outputs import find_files, replaced, safe_name
 from clunk._client.predictions import parse_events
 
 PARAMETERS = """s: str = "", n: int = Input(default=1, ge=0, le=9), f: float = 0.5, b: bool = False, p: Path = "https://x/y",
@@ -112,6 +112,22 @@ def test_files_in_outputs():
     value = {"a": "https://x/1", "b": ["https://x/2"], "c": "https://x/3", "d": "data:image/png;base64,AA=="}
     assert list(find_files(schema, value)) == ["https://x/1", "https://x/2", "data:image/png;base64,AA=="]
     assert replaced(value, {"https://x/1": "one.png", "https://x/2": "two.png"})["b"] == ["two.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("out.png", "out.png"),
+        ("../../etc/passwd", "passwd"),
+        (".bashrc", "bashrc"),
+        ("..", "output"),
+        ("", "output"),
+        ("a\x1b[2Jb.txt", "a[2Jb.txt"),
+        ("x" * 300 + ".png", "x" * 56 + ".png"),
+    ],
+)
+def test_names_that_a_model_gives_its_files(name, safe):
+    assert safe_name(name) == safe
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 1000])
