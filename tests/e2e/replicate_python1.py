@@ -306,7 +306,7 @@ def case_deployments():
         name=name, model="acme/hello", version=version("hello"), hardware="cpu", min_instances=0, max_instances=2
     )
     owner = made.owner
-    assert owner == replicate.accounts.current().username and made.current_release.number == 1
+    assert owner == replicate.default_client.accounts.current().username and made.current_release.number == 1
     prediction = replicate.deployments.predictions.create((owner, name), input={"text": "Jan"}, wait=True)
     assert prediction.output == "hello Jan"
     later = replicate.deployments.get(f"{owner}/{name}").predictions.create(input={"text": "Kim"})
@@ -347,7 +347,7 @@ def case_trainings():
 
 
 def case_account_hardware_collections():
-    account = replicate.accounts.current()
+    account = replicate.default_client.accounts.current()
     assert account.type == "user" and account.username
     assert {"sku": "cpu", "name": "CPU"} in [each.dict() for each in replicate.hardware.list()]
     collection = replicate.collections.list().results[0]

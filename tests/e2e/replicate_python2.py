@@ -11,6 +11,7 @@ import time
 
 import httpx
 import replicate
+from replicate.exceptions import ModelError
 from replicate.lib._files import FileOutput
 
 VERSIONS = json.loads(os.environ["VERSIONS"])
@@ -53,7 +54,7 @@ def case_run_async():
 
 
 def case_a_model_that_fails():
-    error = refused(replicate.exceptions.ModelError, replicate.run, "acme/hello", input={"text": "Eve", "fail": True})
+    error = refused(ModelError, replicate.run, "acme/hello", input={"text": "Eve", "fail": True})
     assert "cannot greet Eve" in str(error)
 
 
@@ -206,7 +207,7 @@ def case_trainings():
         assert time.monotonic() < end, training
         time.sleep(0.2)
     assert training.status == "succeeded", training
-    assert replicate.run(training.output.version) == "what? by heart"
+    assert replicate.run(training.output.version, input={}) == "what? by heart"
     assert made.id in [each.id for each in trainings.list()]
     assert trainings.cancel(training_id=made.id).status == "succeeded"
 

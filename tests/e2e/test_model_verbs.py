@@ -82,7 +82,8 @@ def test_a_model_that_raises_and_one_that_cannot_start(home, tmp_path):
     folder = model(tmp_path / "n", "import nowhere_at_all\nclass Runner:\n    def run(self) -> str: ...\n")
     done = home.run("run", folder)
     assert done.returncode == 1
-    assert "nowhere_at_all" in done.stderr
+    assert 'File "/src/run.py", line 3, in <module>' in done.stderr
+    assert "No module named 'nowhere_at_all'" in done.stderr.rpartition("error:")[2]
 
 
 def test_mistakes_are_told_before_anything_is_built(home, tmp_path):

@@ -278,16 +278,18 @@ def test_pages_there_and_back(api, hello):
     made = [ask(api, "POST", "/predictions", body).json["id"] for body in bodies]
     base = api.home.server()["url"]
     pages, path = [], "/predictions?source=api"
-    while len(pages) < 3:
+    while path and len(pages) < 3:
         pages.append(ask(api, "GET", path).json)
-        assert pages[-1]["next"].startswith(f"{base}{ROOT}/predictions?source=api&cursor=")
-        path = pages[-1]["next"].removeprefix(base + ROOT)
+        link = pages[-1]["next"]
+        assert link is None or link.startswith(f"{base}{ROOT}/predictions?source=api&cursor=")
+        path = link and link.removeprefix(base + ROOT)
     seen = [each["id"] for page in pages for each in page["results"]]
-    assert [len(page["results"]) for page in pages] == [100, 100, 100] and len(set(seen)) == 300
-    assert seen[:203] == made[::-1]
-    assert pages[0]["previous"] is None
+    assert seen[:203] == made[::-1] and len(set(seen)) == len(seen)
+    assert [len(page["results"]) for page in pages][:2] == [100, 100] and pages[0]["previous"] is None
     back = ask(api, "GET", pages[2]["previous"].removeprefix(base + ROOT)).json
     assert [each["id"] for each in back["results"]] == seen[100:200]
+    back = ask(api, "GET", back["previous"].removeprefix(base + ROOT)).json
+    assert [each["id"] for each in back["results"]] == seen[:100] and back["previous"] is None
 
 
 def events(api, path, **headers):

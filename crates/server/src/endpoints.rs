@@ -256,6 +256,27 @@ fn model_endpoints() -> Vec<Endpoint> {
             configured,
             post(models::configure),
         ),
+        p(
+            "/api/models/{owner}/{name}/predictions",
+            Owner,
+            "Run a model, and wait for it",
+            (Json("CreatePrediction"), Json("Prediction")),
+            post(predictions::create),
+        ),
+        g(
+            "/api/predictions/{id}",
+            Owner,
+            "Wait for a prediction",
+            Json("Prediction"),
+            get(predictions::show),
+        ),
+        p(
+            "/api/predictions/{id}/cancel",
+            Owner,
+            "Cancel it",
+            (Nothing, Json("Prediction")),
+            post(predictions::cancel),
+        ),
         g(
             "/api/predictions/{id}/events",
             Signed,

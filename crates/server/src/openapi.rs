@@ -6,7 +6,7 @@ use clunk_core::api::{
     FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, ServeEvent,
     ServeModel, SpawnAnswer, Status, TreeAnswer, UsageRow,
 };
-use clunk_core::model::{Configuration, PushAnswer, PushVersion};
+use clunk_core::model::{Configuration, CreatePrediction, PushAnswer, PushVersion};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -100,7 +100,8 @@ fn schemas() -> Value {
         )*};
     }
     add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall Configuration ContainerRecord CreateApp
-        CreateAppAnswer CreateImage CreateTree CreateVariant ErrorAnswer ExportImage FunctionRecord Health ImageDetail ImageRecord
+        CreateAppAnswer CreateImage CreatePrediction CreateTree CreateVariant ErrorAnswer ExportImage FunctionRecord Health
+        ImageDetail ImageRecord
         OpenShell PruneAnswer PushAnswer PushVersion Scaling ServeEvent ServeModel SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
@@ -114,6 +115,10 @@ fn schemas() -> Value {
     let function = json!({"type": "object", "properties": {"function": {"type": "string"}}});
     schemas.insert("VariantAnswer".into(), function);
     schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
+    let status = json!({"type": "string", "enum": ["starting", "processing", "succeeded", "failed", "canceled", "aborted"]});
+    let id = json!({"type": "string"});
+    schemas
+        .insert("Prediction".into(), json!({"type": "object", "properties": {"id": id, "status": status}}));
     let kinds = json!({"type": "string", "enum": ["status", "logs", "output", "metric", "done"]});
     schemas.insert("PredictionEvent".into(), json!({"type": "object", "properties": {"event": kinds}}));
     let mut sorted: Vec<_> = schemas.into_iter().collect();
