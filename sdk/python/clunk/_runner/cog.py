@@ -182,8 +182,10 @@ class CogRunner(Runner):
             from .failure import strip, text
 
             self.finish_output(call)
-            shown = text(strip(error))[-TRACEBACK_MAX:].encode("utf-8", "replace")
-            self.link.send(LOG, call, b"stream=stderr\n", (shown,), len(shown))
+            # Without a frame of the model's the message says it all; of a setup the log is what people look at.
+            if strip(error).__traceback__ is not None or kind != EXCEPTION:
+                shown = text(error)[-TRACEBACK_MAX:].encode("utf-8", "replace")
+                self.link.send(LOG, call, b"stream=stderr\n", (shown,), len(shown))
         super().send_failure(kind, call, error)
 
 

@@ -100,7 +100,7 @@ class _CogServer(_Server):
             if files.waits:
                 call.files = files
                 try:
-                    await self._beside(files.fetch)
+                    await self._beside(files.fetch, leave=True)
                 finally:
                     call.files = None
             return files, plan.convert(arguments, files)
@@ -108,14 +108,16 @@ class _CogServer(_Server):
             files.clean()
             raise
 
-    async def _beside(self, function):
-        """Runs a function in a thread and waits until it has ended, even when the call is canceled meanwhile."""
+    async def _beside(self, function, leave=False):
+        """Runs a function in a thread and waits until it has ended: when the call is canceled too, unless `leave`."""
         work = self.loop.run_in_executor(None, function)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work])
-            work.cancelled() or work.exception()
+            # Nobody asks what became of it.
+            work.add_done_callback(lambda work: work.cancelled() or work.exception())
+            if not leave:
+                await asyncio.wait([work])
             raise
 
     async def _check_health(self):
