@@ -94,7 +94,7 @@ class _CogServer(_Server):
         plan = runner.plan
         if plan.simple:
             return None, plan.fill(inputs)
-        files = runner.files()
+        files = runner.call_files()
         try:
             arguments = plan.prepare(inputs, files)
             if files.waits:
