@@ -52,7 +52,6 @@ class _CogServer(_Server):
         fields = decode_control(control) if control else {}
         call = self.calls[number] = _CogCall(number)
         call.task = self.loop.create_task(self._answer(call, fields, payload))
-        call.task.add_done_callback(lambda _: self._done((number,)))
 
     async def _answer(self, call, fields, payload):
         runner = self.runner
@@ -87,6 +86,8 @@ class _CogServer(_Server):
         except (LinkClosed, OSError):
             # Nobody is there to be answered.
             pass
+        finally:
+            self._done((call.number,))
 
     async def _arguments(self, call, inputs):
         """`(files, arguments)`. Files are fetched in a thread beside the loop."""
