@@ -39,6 +39,11 @@ pub enum Verb {
     Train(Train),
     /// List, show and delete models.
     Model(Model),
+    /// Serve a Cog model over HTTP, as its container would.
+    Serve(Serve),
+    /// Serve one model by itself: what an image's entrypoint runs.
+    #[command(name = "__model-server", hide = true)]
+    ModelServer(ModelServer),
     /// Start the local server.
     Up(Up),
     /// Stop the local server and everything it runs.
@@ -396,4 +401,43 @@ pub struct Build {
     /// The project's folder, the image's name, and options.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR -t NAME [-o FILE.tar|DIR]")]
     pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  clunk serve                      the project in this folder, on port 5000\n  clunk serve DIR --port 8000\n  clunk serve --local DIR          in this Python, without a container"
+)]
+pub struct Serve {
+    /// Folder of the project, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "[DIR] [OPTIONS]")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub struct ModelServer {
+    /// File that says what is served, JSON.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub host: String,
+    /// Port to listen on; 0 for any.
+    #[arg(long, env = "PORT", default_value_t = 5000)]
+    pub port: u16,
+    /// Only `POST /shutdown` ends it, no SIGTERM.
+    #[arg(long)]
+    pub await_explicit_shutdown: bool,
+    /// What it serves.
+    #[arg(long = "x-mode", default_value = "predict", value_parser = ["predict", "train"])]
+    pub mode: String,
+    /// Put output files below this address, instead of into data URLs.
+    #[arg(long, value_name = "URL")]
+    pub upload_url: Option<String>,
+    /// Log what happens.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Taken for the sake of Cog's images; the model says how many predictions it runs at a time.
+    #[arg(long, hide = true)]
+    pub threads: Option<u32>,
 }

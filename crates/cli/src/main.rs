@@ -45,6 +45,8 @@ fn main() -> ExitCode {
         Verb::Predict(predict) => verbs::model::run("predict", &predict.words, output),
         Verb::Train(train) => verbs::model::run("train", &train.words, output),
         Verb::Model(model) => verbs::model::run("model", &model.words, output),
+        Verb::Serve(serve) => verbs::serve::run(serve, output),
+        Verb::ModelServer(server) => verbs::model_server::run(server, output),
         Verb::Logs(logs) => verbs::logs::run(logs, output),
         Verb::Shell(shell) => verbs::shell::run(shell, output),
         Verb::Image(image) => verbs::image::run(image, output),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use clunk_agent::{CallEnd, Dispatch, Payload, Replica};
+use clunk_agent::{CallEnd, Dispatch, Payload, Raised, Replica};
 use clunk_core::id::{AppId, CallId, ReplicaId};
 use clunk_dialects::cog::validate::InputSchema;
 use clunk_runtime::{ContainerSpec, Runtime};
@@ -235,8 +235,7 @@ impl Lane {
     pub fn submit(self: &Arc<Self>, asked: Asked, detached: bool) -> Result<Submitted, Refusal> {
         let mut work = self.work();
         if let Some(known) = asked.id.as_ref().and_then(|id| work.known.get(id)) {
-            // One that has ended is done again for another input.
-            if !known.is_ended() || known.is_of(&asked) {
+            if !known.is_ended() || (asked.idempotent && known.is_of(&asked)) {
                 return Ok(Submitted { prediction: known.clone(), created: false, first: None });
             }
         }
@@ -278,7 +277,10 @@ impl Lane {
         }
         match work.health {
             Health::Up | Health::Restarting { .. } => Ok(()),
-            Health::Cold | Health::Starting => refuse("Setup has not finished yet", true),
+            Health::Cold | Health::Starting => refuse(
+                "Setup has not finished yet. Wait until it has finished, or GET /health-check for status.",
+                true,
+            ),
             Health::SetupFailed => refuse("Setup has failed; GET /health-check has its logs", false),
             Health::Defunct => {
                 refuse("the model has crashed again and again; GET /health-check has its logs", false)
@@ -292,10 +294,7 @@ impl Lane {
         let last =
             self.last_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(now.max(last + 1)));
         let own = last.map_or(now, |last| now.max(last + 1));
-        match self.plan.kind {
-            Kind::Prediction => format!("pred_{own:x}"),
-            Kind::Training => format!("train_{own:x}"),
-        }
+        format!("pred_{own:x}")
     }
 
     /// Gives what waits to the process while it has places.
@@ -500,16 +499,16 @@ impl Lane {
                     None
                 }
                 Payload::Memory(json) if &json[..] == b"true" => None,
-                _ => Some("user-defined healthcheck returned False".into()),
+                _ => Some("Healthcheck failed: user-defined healthcheck returned False".into()),
             },
-            Ok(Ok(CallEnd::Raised(raised))) => Some(raised.message),
-            Ok(Err(_)) => Some("the model's process ended during its healthcheck".into()),
+            Ok(Ok(CallEnd::Raised(raised))) => Some(format!("Healthcheck failed: {}", told(&raised))),
+            Ok(Err(_)) => Some("Healthcheck failed: the model's process ended meanwhile".into()),
             Err(_) => {
                 let replica = self.work().replica.clone();
                 if let Some(replica) = replica {
                     replica.cancel(number);
                 }
-                Some("timed out after 5.0 seconds".into())
+                Some("Healthcheck failed: timed out after 5.0 seconds".into())
             }
         };
         self.work().sick.clone_from(&sick);
@@ -526,6 +525,12 @@ impl Lane {
         }
         self.changed.send_replace(());
     }
+}
+
+/// An exception, as Python ends a traceback.
+fn told(raised: &Raised) -> String {
+    let kind = raised.kind.strip_prefix("builtins.").unwrap_or(&raised.kind);
+    if raised.message.is_empty() { kind.into() } else { format!("{kind}: {}", raised.message) }
 }
 
 /// The arguments of a call, in a memory file when they are large.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use clunk_dialects::cog::validate::{InputSchema, Violation};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -12,7 +13,7 @@ use serde_json::value::RawValue;
 /// Bytes of an input that is shown again in answers; a larger one is left out.
 const ECHO_MAX: usize = 64 << 10;
 /// Bytes of an id.
-const ID_MAX: usize = 256;
+const ID_MAX: usize = 1024;
 
 /// When something is told to a webhook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -45,6 +46,8 @@ pub struct Asked {
     /// A JSON object of texts.
     pub context: Option<Bytes>,
     pub hook: Option<Hook>,
+    /// One that has ended is the answer too, when it had the same id and input.
+    pub idempotent: bool,
 }
 
 /// Why a body is refused.
@@ -74,22 +77,25 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
     let text = std::str::from_utf8(body).map_err(|error| {
         Refused::Syntax(format!("the body is not UTF-8: byte {} begins no character", error.valid_up_to()))
     })?;
-    // The library would read a list as the members in their order.
-    if text.trim_start().starts_with('[') {
+    let syntax = |error: serde_json::Error| {
+        Refused::Syntax(format!("Failed to parse the request body as JSON: {error}"))
+    };
+    if !text.trim_start().starts_with('{') {
+        // The library would read a list as the members in their order.
+        serde_json::from_str::<IgnoredAny>(text).map_err(syntax)?;
         return Err(one(Vec::new(), "the body must be an object, with the model's inputs under \"input\""));
     }
     let wire: Wire<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
-        Category::Data => one(Vec::new(), error.to_string()),
-        Category::Syntax | Category::Eof | Category::Io => {
-            Refused::Syntax(format!("Failed to parse the request body as JSON: {error}"))
-        }
+        Category::Data => one(Vec::new(), placeless(&error)),
+        Category::Syntax | Category::Eof | Category::Io => syntax(error),
     })?;
     let mut violations = Vec::new();
     let id: Option<String> = member(wire.id, "id", "a string", &mut violations);
-    if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > ID_MAX) {
-        violations.push(Violation::of_request("id", format!("an id has from 1 to {ID_MAX} bytes")));
+    if id.as_ref().is_some_and(|id| id.len() > ID_MAX) {
+        violations.push(Violation::of_request("id", format!("an id has {ID_MAX} bytes at most")));
     }
     let webhook: Option<String> = member(wire.webhook, "webhook", "a URL", &mut violations);
+    let webhook = webhook.filter(|url| !url.is_empty());
     if webhook.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
         violations.push(Violation::of_request(
             "webhook",
@@ -115,13 +121,19 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
     let events = events.unwrap_or_else(|| HookEvent::ALL.to_vec());
     let hook = webhook.map(|url| Hook { url, events });
     let context = context.and(wire.context).map(|raw| body.slice_ref(raw.get().as_bytes()));
-    Ok(Asked { id, input, shown, context, hook })
+    Ok(Asked { id, input, shown, context, hook, idempotent: false })
 }
 
 fn one(more: Vec<String>, message: impl Into<String>) -> Refused {
     let mut loc = vec!["body".to_owned()];
     loc.extend(more);
     Refused::Violations(vec![Violation { loc, msg: message.into(), kind: "value_error" }])
+}
+
+/// An error without its line and column, which count from the start of a member.
+fn placeless(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 /// Reads one member of the body; a mistake is noted under its name.
@@ -134,6 +146,7 @@ fn member<'a, T: Deserialize<'a>>(
     match serde_json::from_str(raw?.get()) {
         Ok(value) => Some(value),
         Err(error) => {
+            let error = placeless(&error);
             violations.push(Violation::of_request(name, format!("must be {want}: {error}")));
             None
         }

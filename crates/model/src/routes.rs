@@ -32,7 +32,7 @@ async fn route(server: &Arc<ModelServer>, request: Request<Incoming>) -> Answer 
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
     let reads = method == Method::GET || method == Method::HEAD;
-    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let parts: Vec<&str> = path[1.min(path.len())..].split('/').collect();
     let (allowed, answer) = match parts[..] {
         [""] => ("GET,HEAD", reads.then(|| pages::index(server))),
         ["health-check"] if reads => ("GET,HEAD", Some(pages::health(server).await)),

@@ -80,7 +80,7 @@ pub async fn create(
             let text = "prediction ID must match the ID supplied in the URL";
             return answer::violations(&[Violation::of_request("id", text)]);
         }
-        asked.id = Some(id);
+        (asked.id, asked.idempotent) = (Some(id), true);
     }
     let patience = patience(&head.headers);
     let hook = asked.hook.take();
