@@ -155,6 +155,12 @@ impl<'a> LayerWriter<'a> {
     fn new_file(&mut self, path: &str, mode: u32, size: u64, content: &mut dyn Read) -> io::Result<()> {
         let name = path.trim_start_matches('/').as_bytes();
         self.folders(name)?;
+        if self.made.contains(name) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{path} is a folder of the layer"),
+            ));
+        }
         self.entry(name, &Entry { size, ..Entry::plain(EntryType::Regular, mode) })?;
         self.content(content, size)
     }
