@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import urllib.request
+import zipfile
 
 import oci
 import pytest
@@ -13,6 +14,7 @@ import pytest
 CONFIG = """\
 build:
   python_version: "3.13"
+  python_requirements: deps/requirements.txt
   run:
     - echo kept > /opt/kept && echo gone > /opt/gone
     - rm /opt/gone && echo "ann:x:1234:1234::/home/ann:/bin/sh" >> /etc/passwd && install -d -o 1234 /home/ann
@@ -23,6 +25,7 @@ run: "run.py:Runner"
 PREDICTOR = """\
 import os
 
+import own
 from cog import BaseRunner, Input
 
 
@@ -32,7 +35,7 @@ class Runner(BaseRunner):
 
     def run(self, name: str = Input(description="who"), times: int = Input(default=1, ge=1, le=3)) -> str:
         print("asked for", name)
-        return " ".join([f"{self.greeting}, {name}!"] * times)
+        return " ".join([f"{self.greeting}, {name}{own.MARK}"] * times)
 """
 
 
@@ -41,7 +44,27 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     (folder / "cog.yaml").write_text(CONFIG)
     (folder / "run.py").write_text(PREDICTOR)
+    (folder / "deps").mkdir()
+    (folder / "deps" / "requirements.txt").write_text("-r more.txt\n-c pins.txt\ncog==0.9.0\n")
+    (folder / "deps" / "more.txt").write_text("../wheels/own-1.0-py3-none-any.whl\n")
+    (folder / "deps" / "pins.txt").write_text("own==1.0\n")
+    write_wheel(folder / "wheels" / "own-1.0-py3-none-any.whl")
     return folder
+
+
+def write_wheel(path):
+    """A package of one module."""
+    info = "own-1.0.dist-info"
+    files = {
+        "own.py": 'MARK = "!"\n',
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: own\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
 
 
 @pytest.fixture(scope="module")
