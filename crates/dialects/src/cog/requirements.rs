@@ -129,6 +129,10 @@ impl<'a> Flattener<'a> {
         if let Some(target) = option(line, "-e", "--editable") {
             return self.editable(target, at, into);
         }
+        if let Some(place) = option(line, "-f", "--find-links").filter(|place| !place.contains("://")) {
+            let message = format!("`{line}`: {place} is not there when packages are installed");
+            return self.problems.error(at, message, "name each wheel of the project in a line of its own");
+        }
         if line.starts_with('-') {
             match line {
                 "--pre" => self.out.pre = true,
@@ -347,13 +351,13 @@ mod tests {
         let (_, problems) = flatten(&[
             (
                 "requirements.txt",
-                "-r requirements.txt\n\n-e .\n../up.whl\n/abs.whl\n./lib\nno.whl\n-r https://x.example/r.txt\n-r none.txt",
+                "-r requirements.txt\n\n-e .\n../up.whl\n/abs.whl\n./lib\nno.whl\n-r https://x.example/r.txt\n-r none.txt\n-f ./lib\n-f https://x.example/l",
             ),
             ("lib/setup.py", ""),
         ]);
         let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(shown.len(), 8, "{shown:#?}");
-        for (problem, line) in problems.iter().zip([1, 3, 4, 5, 6, 7, 8, 9]) {
+        assert_eq!(shown.len(), 9, "{shown:#?}");
+        for (problem, line) in problems.iter().zip([1, 3, 4, 5, 6, 7, 8, 9, 10]) {
             assert_eq!((problem.file.as_str(), problem.line), ("requirements.txt", line), "{problem}");
         }
     }
