@@ -12,6 +12,7 @@ import tempfile
 import time
 
 import cog_files
+import cog_lives
 import cog_streams
 from common import Clunk, Report, arguments, median
 from model_servers import Cog, FastApi, Mosec, Ours, OursInContainer
@@ -141,6 +142,7 @@ def main():
     report_starts(report, measure_starts(kinds, starts))
     cog_streams.measure(report, (Ours, Cog), options.quick)
     cog_files.measure(report, (Ours, Cog), options.quick)
+    cog_lives.measure(report, Ours, options.quick)
     report.finish()
 
 

@@ -76,11 +76,11 @@ class Server:
         answer = self.request("GET", "/health-check")
         return bool(answer and b'"READY"' in answer[1])
 
-    def request(self, method, path, body=None):
+    def request(self, method, path, body=None, headers=None):
         """A request on a connection of its own: `(status, body)`, None where nothing listens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_LIMIT_S)
         try:
-            connection.request(method, path, body, JSON)
+            connection.request(method, path, body, {**JSON, **(headers or {})})
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (ConnectionError, http.client.HTTPException):

@@ -22,7 +22,7 @@ import pytest
 from conftest import ROOT, binary, wait_until
 
 COG_VERSION = "0.23.1"
-PACKAGES = (f"cog=={COG_VERSION}", f"coglet=={COG_VERSION}")
+PACKAGES = (f"cog=={COG_VERSION}", f"coglet=={COG_VERSION}", "pydantic==2.14.3")
 CACHE = pathlib.Path(os.environ.get("CLUNK_CACHE") or pathlib.Path.home() / ".cache" / "clunk")
 PROJECTS = pathlib.Path(__file__).resolve().parent / "cog_projects"
 SDK = ROOT / "sdk" / "python"
@@ -35,7 +35,7 @@ JSON = {"Content-Type": "application/json"}
 
 def cog_python():
     """The interpreter that has Cog's published server; the test is skipped where no registry can be reached."""
-    folder = CACHE / f"cog-venv-{COG_VERSION}"
+    folder = CACHE / f"cog-venv-{'-'.join(re.findall('==([0-9.]+)', ' '.join(PACKAGES)))}"
     python, complete = folder / "bin" / "python", folder / "complete"
     if not (complete.exists() and python.exists()):
         try:
@@ -224,7 +224,7 @@ class ClunkServer(ModelServer):
         train = written(self.project, "train")
         config = {
             "schema": self.schema.document,
-            "python": sys.executable,
+            "python": self.python(),
             "runner": str(SDK),
             "source_root": str(self.project),
             "module": module,
@@ -238,6 +238,16 @@ class ClunkServer(ModelServer):
         path = self.folder / "config.json"
         path.write_text(json.dumps(config))
         return [binary(), "__model-server", "--config", str(path), "--host", "127.0.0.1", *words], {}
+
+    def python(self):
+        return sys.executable
+
+
+class ClunkBesideCog(ClunkServer):
+    """With Cog's own interpreter, in which the real `cog` package is installed: ours must win."""
+
+    def python(self):
+        return cog_python()
 
 
 class Receiver:

@@ -337,7 +337,8 @@ def test_files_that_are_yielded_are_taken_as_they_are_at_that_moment(start):
 def test_bodies_that_are_too_large_are_refused_before_they_are_read(start):
     server = start("echo")
     with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
-        head = f"POST /predictions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {BODY_LIMIT + 1}\r\n\r\n"
+        head = "POST /predictions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {BODY_LIMIT + 1}\r\n\r\n"
         connection.sendall(head.encode())
         assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
     assert server.predict(input={"s": "a"}).status == 200

@@ -29,6 +29,11 @@ pub struct Cli {
 pub enum Verb {
     /// Run a function of a Python file, or a Cog model, in containers.
     Run(Run),
+    /// Serve a Cog model over HTTP, as its container would.
+    Serve(Serve),
+    /// Serve one model by itself: what an image's entrypoint runs.
+    #[command(name = "__model-server", hide = true)]
+    ModelServer(ModelServer),
     /// Write an image of a Cog model for any container engine.
     Build(Build),
     /// Push a Cog model to the server as a version that never changes.
@@ -39,11 +44,6 @@ pub enum Verb {
     Train(Train),
     /// List, show and delete models.
     Model(Model),
-    /// Serve a Cog model over HTTP, as its container would.
-    Serve(Serve),
-    /// Serve one model by itself: what an image's entrypoint runs.
-    #[command(name = "__model-server", hide = true)]
-    ModelServer(ModelServer),
     /// Start the local server.
     Up(Up),
     /// Stop the local server and everything it runs.
@@ -352,6 +352,45 @@ pub struct CogConfig {
 }
 
 #[derive(Args)]
+#[command(
+    disable_help_flag = true,
+    after_help = "Examples:\n  clunk serve                      the project in this folder, on port 5000\n  clunk serve DIR --port 8000\n  clunk serve --local DIR          in this Python, without a container"
+)]
+pub struct Serve {
+    /// Folder of the project, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "[DIR] [OPTIONS]")]
+    pub words: Vec<OsString>,
+}
+
+#[derive(Args)]
+pub struct ModelServer {
+    /// File that says what is served, JSON.
+    #[arg(long)]
+    pub config: PathBuf,
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub host: String,
+    /// Port to listen on; 0 for any.
+    #[arg(long, env = "PORT", default_value_t = 5000)]
+    pub port: u16,
+    /// Only `POST /shutdown` ends it, no SIGTERM.
+    #[arg(long)]
+    pub await_explicit_shutdown: bool,
+    /// What it serves.
+    #[arg(long = "x-mode", default_value = "predict", value_parser = ["predict", "train"])]
+    pub mode: String,
+    /// Put output files below this address, instead of into data URLs.
+    #[arg(long, value_name = "URL")]
+    pub upload_url: Option<String>,
+    /// Log what happens.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Taken for the sake of Cog's images; the model says how many predictions it runs at a time.
+    #[arg(long, hide = true)]
+    pub threads: Option<u32>,
+}
+
+#[derive(Args)]
 #[command(disable_help_flag = true)]
 pub struct Push {
     /// The project's folder, the model's name, and options.
@@ -401,43 +440,4 @@ pub struct Build {
     /// The project's folder, the image's name, and options.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR -t NAME [-o FILE.tar|DIR]")]
     pub words: Vec<OsString>,
-}
-
-#[derive(Args)]
-#[command(
-    disable_help_flag = true,
-    after_help = "Examples:\n  clunk serve                      the project in this folder, on port 5000\n  clunk serve DIR --port 8000\n  clunk serve --local DIR          in this Python, without a container"
-)]
-pub struct Serve {
-    /// Folder of the project, and options.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "[DIR] [OPTIONS]")]
-    pub words: Vec<OsString>,
-}
-
-#[derive(Args)]
-pub struct ModelServer {
-    /// File that says what is served, JSON.
-    #[arg(long)]
-    pub config: PathBuf,
-    /// Address to listen on.
-    #[arg(long, default_value = "0.0.0.0")]
-    pub host: String,
-    /// Port to listen on; 0 for any.
-    #[arg(long, env = "PORT", default_value_t = 5000)]
-    pub port: u16,
-    /// Only `POST /shutdown` ends it, no SIGTERM.
-    #[arg(long)]
-    pub await_explicit_shutdown: bool,
-    /// What it serves.
-    #[arg(long = "x-mode", default_value = "predict", value_parser = ["predict", "train"])]
-    pub mode: String,
-    /// Put output files below this address, instead of into data URLs.
-    #[arg(long, value_name = "URL")]
-    pub upload_url: Option<String>,
-    /// Log what happens.
-    #[arg(long, short)]
-    pub verbose: bool,
-    /// Taken for the sake of Cog's images; the model says how many predictions it runs at a time.
-    #[arg(long, hide = true)]
-    pub threads: Option<u32>,
 }

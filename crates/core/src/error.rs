@@ -25,6 +25,7 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    AlreadyExists = "already-exists";
     AlreadyRunning = "already-running";
     AppStopped = "app-stopped";
     BadRequest = "bad-request";
@@ -45,7 +46,9 @@ error_codes! {
     DiskFull = "disk-full";
     FunctionRaised = "function-raised";
     FunctionTimeout = "function-timeout";
+    InUse = "in-use";
     Internal = "internal";
+    InvalidInput = "invalid-input";
     NotFound = "not-found";
     OutOfMemory = "out-of-memory";
     PackageNotFound = "package-not-found";

@@ -131,6 +131,8 @@ ids! {
     NodeId = "node";
     /// One container that serves one function version.
     ReplicaId = "rep";
+    /// Content that was uploaded, or that a prediction gave.
+    FileId = "file";
     /// One container of any use: a replica, a build step, a shell.
     ContainerId = "ct";
 }

@@ -11,6 +11,7 @@ pub mod fairness;
 pub mod function;
 pub mod id;
 pub mod measure;
+pub mod model;
 pub mod placement;
 pub mod recipe;
 mod retry;

@@ -5,7 +5,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::Digest;
 use crate::error::ErrorCode;
-use crate::id::{AppId, BatchId, CallId, ContainerId, FunctionId, ImageId, NodeId, ReplicaId};
+use crate::id::{AppId, BatchId, CallId, ContainerId, FileId, FunctionId, ImageId, NodeId, ReplicaId};
 use crate::recipe::RegistryCredentials;
 
 macro_rules! texts {
@@ -24,6 +24,7 @@ texts! {
     BatchId: "`batch-` and 26 characters";
     CallId: "`call-` and 26 characters";
     ContainerId: "`ct-` and 26 characters";
+    FileId: "`file-` and 26 characters";
     NodeId: "`node-` and 26 characters";
     FunctionId: "`fn-` and 26 characters";
     ReplicaId: "`rep-` and 26 characters";

@@ -44,7 +44,7 @@ pub(crate) fn split_pem(bundle: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Chooses the process's cryptography once; someone else's earlier choice stands.
-pub(crate) fn install_cryptography() {
+pub fn install_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

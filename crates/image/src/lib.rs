@@ -52,6 +52,7 @@ use clunk_core::tree::Tree;
 pub use error::{BuildError, ImageError};
 pub use event::BuildEvent;
 pub use export::{Export, ExportOptions};
+pub use fetch::install_cryptography;
 pub use host::{CA_PATH, HostSettings, Secret};
 pub use image::{BuiltImage, DEFAULT_PATH, ImageConfig, ImageSummary, LayerSize, PartialImage, Python};
 pub use images::{Images, ImagesConfig, InUse};

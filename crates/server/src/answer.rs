@@ -42,10 +42,13 @@ pub fn status(code: ErrorCode) -> StatusCode {
         | ErrorCode::SchemaType => StatusCode::BAD_REQUEST,
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
-        ErrorCode::AlreadyRunning
+        ErrorCode::AlreadyExists
+        | ErrorCode::AlreadyRunning
+        | ErrorCode::InUse
         | ErrorCode::AppStopped
         | ErrorCode::CallCanceled
         | ErrorCode::BuildCanceled => StatusCode::CONFLICT,
+        ErrorCode::InvalidInput => StatusCode::UNPROCESSABLE_ENTITY,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::VersionMismatch => StatusCode::UPGRADE_REQUIRED,
         ErrorCode::QueueFull => StatusCode::TOO_MANY_REQUESTS,

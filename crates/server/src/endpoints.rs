@@ -9,7 +9,8 @@ use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
 use crate::routes::{
-    apps, batches, blobs, calls, containers, functions, images, logs, shell, status, trees, usage,
+    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, shell,
+    status, trees, usage,
 };
 use crate::server::Server;
 
@@ -22,6 +23,8 @@ pub enum Access {
     Owner,
     /// And the containers of an app, for what is that app's: the id in the path.
     Container,
+    /// And whoever has a URL that the server signed.
+    Signed,
 }
 
 /// What a body holds.
@@ -58,6 +61,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(app_endpoints());
     all.extend(call_endpoints());
     all.extend(container_endpoints());
+    all.extend(model_endpoints());
     all
 }
 
@@ -81,7 +85,7 @@ fn post_endpoint(
     Endpoint { method: Method::POST, path, access, summary, takes, gives, handler }
 }
 
-use Access::{Container, Owner, Public};
+use Access::{Container, Owner, Public, Signed};
 use Media::{Binary, Events, Frames, Json, Lines, Nothing};
 use get_endpoint as g;
 use post_endpoint as p;
@@ -217,6 +221,42 @@ fn container_endpoints() -> Vec<Endpoint> {
     ]
 }
 
+fn model_endpoints() -> Vec<Endpoint> {
+    let pushed = (Json("PushVersion"), Json("PushAnswer"));
+    let configured = (Json("Configuration"), Json("Configuration"));
+    vec![
+        p(
+            "/api/models/{owner}/{name}/versions",
+            Owner,
+            "Push a version of a model",
+            pushed,
+            post(models::push),
+        ),
+        p(
+            "/api/models/{owner}/{name}/configuration",
+            Owner,
+            "Say on what a model runs, and how often at once",
+            configured,
+            post(models::configure),
+        ),
+        g(
+            "/api/predictions/{id}/events",
+            Signed,
+            "Follow a prediction",
+            Events("PredictionEvent"),
+            get(predictions::events),
+        ),
+        p(
+            "/api/predictions/{id}/webhook",
+            Owner,
+            "Send its webhook again",
+            (Nothing, Nothing),
+            post(predictions::redeliver),
+        ),
+        g("/files/{id}/{name}", Signed, "Fetch a file", Binary, get(files::fetch)),
+    ]
+}
+
 /// The router of the whole API, each endpoint behind its guard.
 pub fn router(server: Arc<Server>) -> Router {
     let mut router = Router::new();
@@ -225,6 +265,9 @@ pub fn router(server: Arc<Server>) -> Router {
             Access::Public => endpoint.handler,
             Access::Owner => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::owner))
+            }
+            Access::Signed => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::signed))
             }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))

@@ -59,6 +59,14 @@ pub async fn owner(State(server): State<Arc<Server>>, request: Request, next: Ne
     }
 }
 
+/// Lets the owner pass, and whoever has a signed URL: containers as well, which read inputs by it.
+pub async fn signed(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    if server.models.is_signed(request.uri()) {
+        return next.run(request).await;
+    }
+    owner(State(server), request, next).await
+}
+
 fn not_for_containers(uri: &Uri) -> ErrorBody {
     ErrorBody::new(ErrorCode::NotFound, format!("there is no {} for a container", uri.path()))
         .hint("a container may call the functions of its own app")

@@ -7,6 +7,7 @@ pub mod engine;
 mod guard;
 mod janitor;
 pub mod memory;
+pub mod models;
 mod openapi;
 mod routes;
 mod serve;

@@ -6,6 +6,7 @@ use clunk_core::api::{
     FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status,
     TreeAnswer, UsageRow,
 };
+use clunk_core::model::{Configuration, PushAnswer, PushVersion};
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -45,9 +46,14 @@ fn operation(endpoint: &Endpoint) -> Value {
     if endpoint.access != Access::Public {
         operation["security"] = json!([{"token": []}]);
     }
-    if endpoint.path.contains("{id}") {
-        operation["parameters"] =
-            json!([{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}]);
+    let parameters: Vec<_> = endpoint
+        .path
+        .split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+        .collect();
+    if !parameters.is_empty() {
+        operation["parameters"] = parameters.into();
     }
     operation
 }
@@ -82,9 +88,9 @@ fn schemas() -> Value {
             $name::schemas(&mut found);
         )*};
     }
-    add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall ContainerRecord CreateApp
+    add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall Configuration ContainerRecord CreateApp
         CreateAppAnswer CreateImage CreateTree CreateVariant ErrorAnswer ExportImage FunctionRecord Health ImageDetail ImageRecord
-        OpenShell PruneAnswer Scaling SpawnAnswer Status TreeAnswer UsageRow);
+        OpenShell PruneAnswer PushAnswer PushVersion Scaling SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))
@@ -96,6 +102,8 @@ fn schemas() -> Value {
     let function = json!({"type": "object", "properties": {"function": {"type": "string"}}});
     schemas.insert("VariantAnswer".into(), function);
     schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
+    let kinds = json!({"type": "string", "enum": ["status", "logs", "output", "metric", "done"]});
+    schemas.insert("PredictionEvent".into(), json!({"type": "object", "properties": {"event": kinds}}));
     let mut sorted: Vec<_> = schemas.into_iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
     Value::Object(sorted.into_iter().collect())

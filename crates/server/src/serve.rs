@@ -52,6 +52,7 @@ pub async fn serve(
         .engine
         .set_door(Box::new(move |app, socket, place| door::serve(inside.clone(), app, socket, place)));
     server.engine.restore().await.map_err(|error| store_error(&error))?;
+    server.models.start().await?;
     tokio::spawn(janitor::sweep(server.clone()));
     let socket = bind_socket(&state.path);
     let local = socket.map(|socket| serve_local(socket, router.clone(), drained.clone()));

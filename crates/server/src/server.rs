@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::answer::{io_error, store_error};
 use crate::engine::Engine;
+use crate::models::{Models, Parts};
 use crate::state::{StateDir, Token};
 
 /// Processes and threads of a build step.
@@ -23,6 +24,7 @@ const MAX_BUILD_PIDS: u64 = 16_384;
 /// What is shared by all requests.
 pub struct Server {
     pub engine: Arc<Engine>,
+    pub models: Arc<Models>,
     pub blobs: Blobs,
     pub token: Token,
     pub url: String,
@@ -66,10 +68,20 @@ impl Server {
         };
         let images = Images::open(config).await.map_err(|error| error.body())?;
         let payloads = Blobs::open(&path.join("payloads")).map_err(|error| store_error(&error))?;
-        let engine = Engine::new(runtime, images, Arc::new(store), payloads, logs, trees, path);
+        let store = Arc::new(store);
+        let engine = Engine::new(runtime, images, store.clone(), payloads, logs, trees, path);
         let _ = engine.url.set(url.into());
+        let parts = Parts {
+            engine: engine.clone(),
+            store,
+            blobs: blobs.clone(),
+            temporary: temporary.clone(),
+            stopping: stopping.clone(),
+        };
+        let models = Models::open(parts, path)?;
         Ok(Arc::new(Self {
             engine,
+            models,
             blobs,
             token,
             url: url.into(),

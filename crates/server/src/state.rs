@@ -125,7 +125,7 @@ fn check_format(path: &Path) -> Result<(), ErrorBody> {
     }
 }
 
-fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn write_atomically(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&temporary)?;

@@ -59,7 +59,7 @@ async fn every_endpoint_but_health_wants_the_token() {
             let (status, body) = world.ask(request.body(Body::empty()).unwrap()).await;
             match endpoint.access {
                 Access::Public => assert_eq!(status, StatusCode::OK, "{path}"),
-                Access::Owner | Access::Container => {
+                Access::Owner | Access::Container | Access::Signed => {
                     assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {path}", endpoint.method);
                     assert_eq!(body["error"]["code"], "unauthorized");
                     assert!(!body.to_string().contains(&world.token));

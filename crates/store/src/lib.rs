@@ -3,6 +3,7 @@
 pub mod blobs;
 pub mod calls;
 pub mod contract;
+pub mod models;
 mod sqlite;
 mod store;
 
@@ -11,5 +12,6 @@ pub use calls::{
     CallFilter, CancelScope, Change, FoundResult, INLINE_MAX_STORED, IntoBatch, Purged, QueuedCall,
     ResultKind, StoredPayload, StoredResult, Submission, Submitted,
 };
+pub use models::ModelStore;
 pub use sqlite::SqliteStore;
 pub use store::{NewApp, QueueDepth, Recovered, RunningApp, Store, StoreError};

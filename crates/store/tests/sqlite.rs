@@ -133,3 +133,26 @@ async fn a_store_of_schema_1_is_brought_along() {
     contract::results_are_kept(&store).await;
     assert_eq!(store.call(first.id).await.unwrap().as_ref(), Some(first));
 }
+
+/// Each part of the contract of models on a store of its own.
+macro_rules! models_contract_holds {
+    ($($name:ident,)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            let folder = tempfile::tempdir().unwrap();
+            let store = open(&folder).await.unwrap();
+            contract::models::$name(&store).await;
+        }
+    )*};
+}
+
+models_contract_holds! {
+    models_are_kept,
+    versions_are_kept,
+    models_are_listed,
+    predictions_are_kept,
+    predictions_are_listed,
+    data_is_removed,
+    deployments_are_kept,
+    webhooks_wait_their_turn,
+}

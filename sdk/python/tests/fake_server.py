@@ -13,6 +13,7 @@ import threading
 
 from fake_container import FakeFunction
 from fake_engine import EXCEPTION, FAILURE, InlineFunction, Map, Store, error_body, frame
+from fake_models import FakeModels
 
 TOKEN = "test-token"
 
@@ -44,6 +45,7 @@ class FakeServer:
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.models = FakeModels(self.url)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def environment(self):
@@ -131,7 +133,19 @@ class FakeServer:
             return self._function(connection, method, parts, body, headers)
         if parts[:2] in (["api", "calls"], ["api", "batches"]):
             return self._durable(connection, method, parts, query)
-        return answer(connection, 404, error_body("not-found", f"there is no {path}"))
+        models = self.models.answers(method, path, body, headers)
+        if isinstance(models, list):
+            return self._send_events(connection, models)
+        return answer(connection, *(models or (404, error_body("not-found", f"there is no {path}"))))
+
+    @staticmethod
+    def _send_events(connection, events):
+        """Server-sent events, and then the end of the stream."""
+        stream(connection, 200)
+        for event in events:
+            connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
+        connection.sendall(b"0\r\n\r\n")
+        return True
 
     def _function(self, connection, method, parts, body, headers):
         function = self.functions[parts[2]]

@@ -1,4 +1,5 @@
 """The OpenAPI of Cog predictors, byte for byte as Cog's own tools write it."""
+# ruff: noqa: E501  A table is read by its rows.
 
 import json
 
@@ -74,7 +75,11 @@ INPUTS = [
     ("seed: int = Input(default=None)", '{"title":"Seed","type":"integer","x-order":0}', True),
     ("p: Path = None", '{"format":"uri","title":"P","type":"string","x-order":0}', True),
     ("f: float = 1.0", '{"default":1,"title":"F","type":"number","x-order":0}', False),
-    ("f: float = Input(default=0.5, ge=0.0, le=1.0)", '{"default":0.5,"maximum":1,"minimum":0,"title":"F","type":"number","x-order":0}', False),
+    (
+        "f: float = Input(default=0.5, ge=0.0, le=1.0)",
+        '{"default":0.5,"maximum":1,"minimum":0,"title":"F","type":"number","x-order":0}',
+        False,
+    ),
     ("b: bool = False", '{"default":false,"title":"B","type":"boolean","x-order":0}', False),
 ]
 
@@ -131,7 +136,13 @@ SIZES = "SIZES = {'s': 1, 'l': 2}\nMORE = ['xl']\nSTART = 's'\nLEAST, MOST = 1, 
 
 @pytest.mark.parametrize(
     "choices",
-    ["['s', 'l', 'xl']", "list(SIZES.keys()) + MORE", "[*SIZES, *MORE]", "sorted(SIZES, reverse=True) + ['xl']", "NAMES"],
+    [
+        "['s', 'l', 'xl']",
+        "list(SIZES.keys()) + MORE",
+        "[*SIZES, *MORE]",
+        "sorted(SIZES, reverse=True) + ['xl']",
+        "NAMES",
+    ],
 )
 def test_choices_from_names(tmp_path, choices):
     before = SIZES + "NAMES = [f'{name}' for name in SIZES] + MORE\n"
@@ -155,7 +166,9 @@ def test_inputs_kept_in_a_class(tmp_path):
                 return Input(default=default, description="how much")
         shared = Input(default=7)
     """
-    parameters = "prompt: str = Inputs.prompt, steps: int = Inputs.steps(5, le=9), scale: int = Inputs.scale(), n: int = shared"
+    parameters = (
+        "prompt: str = Inputs.prompt, steps: int = Inputs.steps(5, le=9), scale: int = Inputs.scale(), n: int = shared"
+    )
     schema = of(tmp_path, predictor(parameters, before=before))
     assert schema.errors == []
     assert line(list(schema.document["components"]["schemas"]["Input"]["properties"].values())) == (
@@ -293,7 +306,9 @@ def operations(noun, capital, verb, streaming=""):
 
 
 def test_the_whole_document(tmp_path):
-    source = predictor("s: str, m: str = Input(choices=['a', 'b'])", "ConcatenateIterator[str]", decorators="@streaming")
+    source = predictor(
+        "s: str, m: str = Input(choices=['a', 'b'])", "ConcatenateIterator[str]", decorators="@streaming"
+    )
     schema = of(tmp_path, source)
     assert line(schema.document) == (
         '{"components":{"schemas":{"Input":{"properties":{"s":{"title":"S","type":"string","x-order":0},'
@@ -334,7 +349,11 @@ def test_a_model_that_can_be_trained(tmp_path):
         '"title":"Output","type":"object"}'
     )
     assert (schemas["m"]["enum"], schemas["Training_m"]["enum"]) == (["a", "b"], ["c", "d"])
-    wanted = FIXED.replace("/Input", "/TrainingInput").replace("/Output", "/TrainingOutput").replace("Prediction", "Training")
+    wanted = (
+        FIXED.replace("/Input", "/TrainingInput")
+        .replace("/Output", "/TrainingOutput")
+        .replace("Prediction", "Training")
+    )
     assert line({name: schemas[name] for name in ("TrainingRequest", "TrainingResponse")})[1:-1] in wanted
     assert line(schema.document["paths"]) == (
         "{" + ROOT + "," + operations("prediction", "Prediction", "Predict") + ","

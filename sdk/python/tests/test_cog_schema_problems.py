@@ -1,4 +1,5 @@
 """Mistakes in predictors: each is told with its place and its mend, before anything is built."""
+# ruff: noqa: E501  A table is read by its rows.
 
 import pytest
 from cog_project import of, one_error, predictor, write
@@ -22,12 +23,22 @@ CONSTRAINTS = [
     ("s: str = Input(default='a', regex='^b')", "does not match regex='^b'", "'a'", "change"),
     ("s: str = Input(regex='(')", "regex of `s` is not a regular expression", "'('", 'r"..."'),
     ("n: int = Input(regex='a')", "regex is about text", "'a'", "remove"),
-    ("s: str = Input(choices=['a', 'b'], default='c')", "the default 'c' of `s` is not one of its choices", "'c'", "'a', 'b'"),
+    (
+        "s: str = Input(choices=['a', 'b'], default='c')",
+        "the default 'c' of `s` is not one of its choices",
+        "'c'",
+        "'a', 'b'",
+    ),
     ("s: str = Input(choices=[])", "choices of `s` is empty", "[]", "at least two"),
     ("s: str = Input(choices=['a', 2])", "the choice 2 of `s` is not str", "['a', 2]", "input's type"),
     ("n: int = Input(choices=[1, 2], ge=1)", "`n` has choices, which are all that is allowed", "1)", "remove ge"),
     ("p: Path = Input(choices=['a', 'b'])", "`p` is Path and cannot have choices", "['a'", "str, int"),
-    ("s: str = Input(choices=open('x').read())", "choices of `s` is known only when the code runs", "open(", "constant"),
+    (
+        "s: str = Input(choices=open('x').read())",
+        "choices of `s` is known only when the code runs",
+        "open(",
+        "constant",
+    ),
     ("s: str = Input(default=3)", "the default 3 of `s` is not str", "3)", "int"),
     ("n: int = 1.5", "the default 1.5 of `n` is not int", "1.5", "float"),
     ("n: int = True", "the default True of `n` is not int", "True", "bool"),
@@ -164,7 +175,12 @@ def test_a_reference_without_a_name(tmp_path):
 
 def test_every_mistake_is_told_at_once_in_the_order_of_the_source(tmp_path):
     found = of(tmp_path, predictor("a: bytes, b: int = Input(ge='x'), c: str = Input(defalt=1)", "complex")).errors
-    assert [problem["code"] for problem in found] == ["schema-type", "schema-constraint", "schema-constraint", "schema-type"]
+    assert [problem["code"] for problem in found] == [
+        "schema-type",
+        "schema-constraint",
+        "schema-constraint",
+        "schema-type",
+    ]
 
 
 def test_columns_count_characters(tmp_path):

@@ -1,4 +1,5 @@
 """Types that Python users expect and Cog's tools refuse; names found wherever they come from."""
+# ruff: noqa: E501  A table is read by its rows.
 
 import json
 import subprocess
@@ -148,7 +149,9 @@ def test_an_input_named_as_a_component_keeps_its_choices(tmp_path):
     ],
 )  # fmt: skip
 def test_an_output_that_cog_refuses(tmp_path, returns, wanted):
-    before = COLORS + "    import io\n    from datetime import datetime\n    class Box(NamedTuple):\n        at: datetime\n"
+    before = (
+        COLORS + "    import io\n    from datetime import datetime\n    class Box(NamedTuple):\n        at: datetime\n"
+    )
     assert line(output_of(tmp_path, returns, before)) == wanted
 
 
@@ -230,7 +233,9 @@ def test_modules_that_import_each_other(tmp_path):
 
 
 def test_a_stub_beside_a_module(tmp_path):
-    write(tmp_path, predict="from fast import Output, LIMIT\ndef run(x: int = LIMIT) -> Output: ...\n", fast="LIMIT = 3\n")
+    write(
+        tmp_path, predict="from fast import Output, LIMIT\ndef run(x: int = LIMIT) -> Output: ...\n", fast="LIMIT = 3\n"
+    )
     (tmp_path / "fast.pyi").write_text("from typing import TypedDict\nclass Output(TypedDict):\n    text: str\n")
     schema = read(str(tmp_path), "predict.py:run")
     assert schema.problems == []
@@ -244,7 +249,9 @@ def test_a_schema_of_the_users_own(tmp_path, monkeypatch):
         '{"components":{"schemas":{"Input":{"type":"object"},"Output":{"type":"array","x-cog-array-type":"iterator"}}}}'
     )
     monkeypatch.setenv("COG_OPENAPI_SCHEMA", str(tmp_path / "mine.json"))
-    schema = of(tmp_path, "import torch\nclass Predictor:\n    async def predict(self, x: torch.Tensor) -> torch.Tensor: ...")
+    schema = of(
+        tmp_path, "import torch\nclass Predictor:\n    async def predict(self, x: torch.Tensor) -> torch.Tensor: ..."
+    )
     assert schema.problems == []
     assert schema.document["components"]["schemas"]["Output"]["type"] == "array"
     assert (schema.is_generator, schema.is_async) == (True, True)
@@ -268,7 +275,11 @@ def command(*words, python=sys.executable, env=None):
     sdk = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     environment = {**os.environ, "PYTHONPATH": sdk, **(env or {})}
     return subprocess.run(
-        [python, "-m", "clunk._cog.schema", *map(str, words)], env=environment, capture_output=True, text=True, timeout=60
+        [python, "-m", "clunk._cog.schema", *map(str, words)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 

@@ -121,6 +121,12 @@ def shape_of_a_workflow(side):
     return each(side, asks)
 
 
+@case("shape_pydantic")
+def shape_of_an_analysis_model(side):
+    words = "data:text/plain,some%20words"
+    return each(side, [{"audio": words}, {"audio": words, "mode": "encode"}])
+
+
 @case("shape_progress")
 def shape_of_a_drawing_model(side):
     found = side.predict(input={"steps": 10}).json["output"]

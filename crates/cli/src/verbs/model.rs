@@ -12,7 +12,7 @@ pub fn run(verb: &str, words: &[OsString], output: Output) -> anyhow::Result<Exi
     let says = |names: &[&str]| words.iter().any(|word| names.iter().any(|name| word == name));
     let output = Output { quiet: output.quiet || says(&["--quiet", "-q"]), ..output };
     // What a project's own source tells, and what is no command, needs no server.
-    let asks = words.is_empty() || says(&["--help", "-h"]);
+    let asks = words.iter().all(|word| word.to_string_lossy().starts_with('-')) || says(&["--help", "-h"]);
     let target = if asks { None } else { Some(launch::ensure_server(output)?) };
     become_python(verb, words, target.as_ref(), output)
 }

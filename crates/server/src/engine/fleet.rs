@@ -29,6 +29,7 @@ pub struct Room {
     inner: Mutex<Inner>,
     cores: usize,
     memory_mib: u64,
+    gpu_kinds: Vec<String>,
     /// Somebody waits for room: all who want some stand in line.
     contended: AtomicBool,
     /// Room was freed, or is wanted.
@@ -74,10 +75,18 @@ impl Room {
 
     fn new(node: Node, cores: usize) -> Self {
         let memory_mib = node.memory_mib;
+        let gpu_kinds = node.gpus.iter().map(|group| group.kind.clone()).collect();
         let mut fleet = Fleet::default();
         fleet.add(node);
         let inner = Mutex::new(Inner { fleet, shares: Shares::default() });
-        Self { inner, cores, memory_mib, contended: AtomicBool::new(false), changed: Notify::new() }
+        Self {
+            inner,
+            cores,
+            memory_mib,
+            gpu_kinds,
+            contended: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
     }
 
     /// MiB that a container without a limit of its own may use at most.
@@ -87,6 +96,11 @@ impl Room {
 
     pub fn cores(&self) -> usize {
         self.cores
+    }
+
+    /// Kinds of the GPUs that this machine has.
+    pub fn gpu_kinds(&self) -> Vec<String> {
+        self.gpu_kinds.clone()
     }
 
     /// Refuses what can never be placed.

@@ -162,11 +162,20 @@ fn payload_answer(status: StatusCode, media: &'static str, payload: Payload) -> 
 /// A file's content, read ahead of the network. The file may be a runner's, and shrink: then the answer is cut off,
 /// which the client notices.
 pub fn file_chunks(file: Arc<File>, len: u64) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
+    file_part(file, 0, len)
+}
+
+/// The same of `len` bytes from `from`.
+pub fn file_part(
+    file: Arc<File>,
+    from: u64,
+    len: u64,
+) -> impl futures_util::Stream<Item = io::Result<Bytes>> {
     let (chunks, read) = mpsc::channel(MAX_READ_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut offset = 0;
         while offset < len {
-            let chunk = read_chunk(&file, offset, READ_CHUNK.min((len - offset) as usize));
+            let chunk = read_chunk(&file, from + offset, READ_CHUNK.min((len - offset) as usize));
             offset += chunk.as_ref().map_or(len, |chunk| chunk.len() as u64);
             if chunks.blocking_send(chunk).is_err() {
                 return;

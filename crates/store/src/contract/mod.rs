@@ -2,6 +2,7 @@
 //! those that take the whole store say so.
 
 mod apps;
+pub mod models;
 mod queue;
 mod results;
 mod sweeps;

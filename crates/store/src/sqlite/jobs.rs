@@ -5,6 +5,7 @@ use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, FunctionId};
 use sqlx::SqliteConnection;
 
+use super::models::ModelJob;
 use super::rows::{self, Many, Query, bare};
 use super::sweep::{self, EndStep, PurgeStep, Stepped};
 use super::writer::{Answer, Writer};
@@ -20,6 +21,7 @@ pub enum Job {
     AddUsage(Vec<UsageRow>, Answer<()>),
     End(EndStep, Answer<Stepped>),
     Purge(PurgeStep, Answer<Stepped>),
+    Model(ModelJob),
     /// As if the disk had room for so many pages.
     #[cfg(test)]
     Limit(u32, Answer<()>),
@@ -44,6 +46,7 @@ impl Job {
             Self::AddUsage(rows, answer) => {
                 reply(answer, writer, async |c| add_usage(c, &rows).await).await;
             }
+            Self::Model(job) => job.run(writer).await,
             Self::End(step, answer) => reply(answer, writer, async |c| sweep::end(c, &step).await).await,
             #[cfg(test)]
             Self::Limit(pages, answer) => reply(answer, writer, async |c| limit(c, pages).await).await,
@@ -53,7 +56,7 @@ impl Job {
 }
 
 /// Runs one transaction and answers with its outcome.
-async fn reply<T>(
+pub async fn reply<T>(
     answer: Answer<T>,
     writer: &mut Writer,
     work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, StoreError>,

@@ -2,6 +2,7 @@
 
 mod changes;
 mod jobs;
+mod models;
 mod read;
 mod rows;
 mod schema;

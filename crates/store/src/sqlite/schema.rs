@@ -107,6 +107,7 @@ const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE functions ADD COLUMN retired INTEGER NOT NULL DEFAULT 0;
 ",
+    super::models::schema::TABLES,
 ];
 
 /// Old calls read and written at a time.

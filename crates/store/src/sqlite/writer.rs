@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use super::changes::Noted;
 use super::jobs::Job;
+use super::models::predictions;
 use super::{changes, failed, rows, submit, transaction};
 use crate::calls::{Done, Submission, Submitted};
+use crate::models::PredictionWrite;
 use crate::store::StoreError;
 
 /// How long changes that nobody waits for gather company before they are committed.
@@ -34,6 +36,7 @@ pub type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub enum Write {
     Submit(Submission, Answer<Submitted>),
+    Prediction(PredictionWrite, Option<Answer<()>>),
     Change(Noted, Option<Done>),
     Flush(Answer<()>),
     Job(Job),
@@ -119,6 +122,11 @@ impl Inbox {
                     group.submissions.push(submission);
                     group.answers.push(answer);
                 }
+                Some(Write::Prediction(write, answer)) => {
+                    group.calls += 1;
+                    group.urgent |= answer.is_some();
+                    group.predictions.push((write, answer));
+                }
                 Some(Write::Change(noted, done)) => {
                     group.calls += 1;
                     group.dones.extend(done.map(|done| (group.changes.len(), done)));
@@ -138,6 +146,9 @@ impl Inbox {
 struct Group {
     submissions: Vec<Submission>,
     answers: Vec<Answer<Submitted>>,
+    predictions: Vec<(PredictionWrite, Option<Answer<()>>)>,
+    /// One of the predictions is waited for.
+    urgent: bool,
     changes: Vec<Noted>,
     /// Of the changes at these places.
     dones: Vec<(usize, Done)>,
@@ -150,7 +161,7 @@ struct Group {
 impl Group {
     fn is_urgent(&self) -> bool {
         let answers = self.dones.len() + self.answers.len() + self.flushes.len();
-        answers > 0 || self.job.is_some()
+        answers > 0 || self.urgent || self.job.is_some()
     }
 }
 
@@ -279,19 +290,37 @@ impl Writer {
 
     /// Commits the group, and answers. Gives back changes that the disk refused.
     async fn commit(&mut self, group: Group) -> Vec<Noted> {
-        let outcome = match self.attempt(&group.submissions, &group.changes).await {
-            Ok(submitted) => {
-                Outcome { submitted, fates: vec![Fate::Recorded; group.changes.len()], error: None }
+        let predictions: Vec<_> = group.predictions.iter().map(|(write, _)| write).collect();
+        let outcome = match self.attempt(&predictions, &group.submissions, &group.changes).await {
+            Ok(submitted) => Outcome {
+                predictions: predictions.iter().map(|_| Ok(())).collect(),
+                submitted,
+                fates: vec![Fate::Recorded; group.changes.len()],
+                error: None,
+            },
+            Err(error) if is_of_data(&error) => {
+                self.one_by_one(&predictions, &group.submissions, &group.changes).await
             }
-            Err(error) if is_of_data(&error) => self.one_by_one(&group.submissions, &group.changes).await,
             Err(error) => {
                 tracing::debug!(%error, "a commit failed");
                 let error = Arc::new(super::named(error, &self.path));
-                let refused = |_| Err(StoreError::Shared(error.clone()));
-                let submitted = group.submissions.iter().map(refused).collect();
-                Outcome { submitted, fates: vec![Fate::Kept; group.changes.len()], error: Some(error) }
+                let refused = || StoreError::Shared(error.clone());
+                Outcome {
+                    predictions: predictions.iter().map(|_| Err(refused())).collect(),
+                    submitted: group.submissions.iter().map(|_| Err(refused())).collect(),
+                    fates: vec![Fate::Kept; group.changes.len()],
+                    error: Some(error),
+                }
             }
         };
+        for ((write, answer), result) in group.predictions.into_iter().zip(outcome.predictions) {
+            match answer {
+                Some(answer) => drop(answer.send(result.map_err(|error| super::named(error, &self.path)))),
+                None => drop(result.inspect_err(|error| {
+                    tracing::debug!(prediction = %write.id(), %error, "a prediction was not noted");
+                })),
+            }
+        }
         for (answer, result) in group.answers.into_iter().zip(outcome.submitted) {
             let _ = answer.send(result.map_err(|error| super::named(error, &self.path)));
         }
@@ -315,25 +344,28 @@ impl Writer {
         kept
     }
 
-    /// One transaction: all submissions that can be accepted, and all changes.
+    /// One transaction: all predictions, all submissions that can be accepted, and all changes.
     async fn attempt(
         &mut self,
+        predictions: &[&PredictionWrite],
         submissions: &[Submission],
         changes: &[Noted],
     ) -> Result<Vec<Result<Submitted, StoreError>>, StoreError> {
-        if submissions.is_empty() && changes.is_empty() {
+        if predictions.is_empty() && submissions.is_empty() && changes.is_empty() {
             return Ok(Vec::new());
         }
         transaction::begin(&mut self.connection).await?;
-        let written = self.write(submissions, changes).await;
+        let written = self.write(predictions, submissions, changes).await;
         transaction::end(&mut self.connection, written).await
     }
 
     async fn write(
         &mut self,
+        predictions: &[&PredictionWrite],
         submissions: &[Submission],
         changes: &[Noted],
     ) -> Result<Vec<Result<Submitted, StoreError>>, StoreError> {
+        predictions::write(&mut self.connection, predictions).await?;
         let submitted = submit::write(&mut self.connection, &mut self.known, submissions).await?;
         changes::write(&mut self.connection, &mut self.known, changes).await?;
         self.known.save(&mut self.connection).await.map_err(failed("save counters"))?;
@@ -341,14 +373,23 @@ impl Writer {
     }
 
     /// Finds what the database will never take, such as an id that exists, so that it does not hold up the rest.
-    async fn one_by_one(&mut self, submissions: &[Submission], changes: &[Noted]) -> Outcome {
-        let mut outcome = Outcome { submitted: Vec::new(), fates: Vec::new(), error: None };
+    async fn one_by_one(
+        &mut self,
+        predictions: &[&PredictionWrite],
+        submissions: &[Submission],
+        changes: &[Noted],
+    ) -> Outcome {
+        let mut outcome =
+            Outcome { predictions: Vec::new(), submitted: Vec::new(), fates: Vec::new(), error: None };
+        for write in predictions {
+            outcome.predictions.push(self.attempt(&[*write], &[], &[]).await.map(drop));
+        }
         for submission in submissions {
-            let one = self.attempt(std::slice::from_ref(submission), &[]).await;
+            let one = self.attempt(&[], std::slice::from_ref(submission), &[]).await;
             outcome.submitted.push(one.and_then(|mut one| one.pop().unwrap_or(Err(StoreError::Closed))));
         }
         for noted in changes {
-            outcome.fates.push(match self.attempt(&[], std::slice::from_ref(noted)).await {
+            outcome.fates.push(match self.attempt(&[], &[], std::slice::from_ref(noted)).await {
                 Ok(_) => Fate::Recorded,
                 Err(error) if is_of_data(&error) => {
                     tracing::error!(call = %noted.record.id, %error, "a change cannot be recorded and is dropped");
@@ -375,6 +416,7 @@ enum Fate {
 }
 
 struct Outcome {
+    predictions: Vec<Result<(), StoreError>>,
     submitted: Vec<Result<Submitted, StoreError>>,
     fates: Vec<Fate>,
     error: Option<Arc<StoreError>>,

@@ -112,8 +112,8 @@ def describe(path):
     folder, more = path, []
     if not os.path.isdir(path):
         folder, more = os.path.dirname(path) or ".", ["-f", os.path.basename(path)]
-    if not os.path.isdir(folder):
-        raise Exit(NOT_FOUND, f"there is no folder {folder}", "name the folder of a model: the one with its cog.yaml")
+    if not os.path.isdir(folder) or not (os.path.isdir(path) or is_project(path)):
+        raise Exit(NOT_FOUND, f"there is no folder {path}", "name the folder of a model: the one with its cog.yaml")
     try:
         done = subprocess.run([binary, "__cog-config", folder, *more], capture_output=True, timeout=CONFIG_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -100,7 +100,11 @@ def _whole(path):
 def _hint(key, properties):
     near = nearest(key, properties)
     known = ", ".join(properties)
-    return near.replace("did you mean ", "did you mean -i ").replace("?", "=...?") if near else f"it takes {known or 'none'}"
+    return (
+        near.replace("did you mean ", "did you mean -i ").replace("?", "=...?")
+        if near
+        else f"it takes {known or 'none'}"
+    )
 
 
 def convert(schema, text):
@@ -205,7 +209,13 @@ def example_of(schema):
         return str(schema["enum"][0])
     if schema.get("format") == "uri":
         return "@FILE"
-    examples = {"integer": str(schema.get("minimum", 1)), "number": "0.5", "boolean": "true", "array": "'[]'", "object": "'{}'"}
+    examples = {
+        "integer": str(schema.get("minimum", 1)),
+        "number": "0.5",
+        "boolean": "true",
+        "array": "'[]'",
+        "object": "'{}'",
+    }
     return examples.get(schema.get("type"), "TEXT")
 
 
@@ -220,7 +230,9 @@ def describe(document, name="Input"):
         elif schema.get("format") == "uri":
             kind = "@FILE"
         else:
-            kind = {"string": "TEXT", "array": "LIST", "object": "JSON"}.get(schema.get("type"), schema.get("type", "VALUE"))
+            kind = {"string": "TEXT", "array": "LIST", "object": "JSON"}.get(
+                schema.get("type"), schema.get("type", "VALUE")
+            )
         if "minimum" in schema or "maximum" in schema:
             notes.append(f"{schema.get('minimum', '')}..{schema.get('maximum', '')}")
         if "default" in schema and schema["default"] is not None:

@@ -75,6 +75,10 @@ def dispatch(arguments):
         from .train import train
 
         return train(rest)
+    if command == "serve":
+        from .serve import serve
+
+        return serve(rest)
     if command == "model":
         from .models import model
 

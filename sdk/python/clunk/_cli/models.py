@@ -55,7 +55,9 @@ def model(words):
     if verb not in verbs:
         from .arguments import nearest
 
-        raise usage(f"unknown command {verb}" if verb else "no command", nearest(verb or "", verbs) or "clunk model list")
+        raise usage(
+            f"unknown command {verb}" if verb else "no command", nearest(verb or "", verbs) or "clunk model list"
+        )
     function, count = verbs[verb]
     if len(rest) != count:
         raise usage(f"clunk model {verb} takes {'one model' if count else 'no argument'}", "clunk model --help")
@@ -89,7 +91,9 @@ def _list(client, options):
             continue
         version = one.get("latest_version") or {}
         runs = str(one.get("run_count", 0))
-        rows.append((name, version.get("id", "-")[:SHOWN_VERSION_LEN], _when(version), runs, one["visibility"], _line(one)))
+        rows.append(
+            (name, version.get("id", "-")[:SHOWN_VERSION_LEN], _when(version), runs, one["visibility"], _line(one))
+        )
     if rows:
         table(("MODEL", "VERSION", "PUSHED", "RUNS", "VISIBILITY", "DESCRIPTION"), rows)
     return DONE

@@ -113,7 +113,8 @@ def is_model(word):
     """Whether a word names a model, not a file of functions."""
     from .cog_project import is_project
 
-    return os.path.isdir(word) or is_project(word) or (not os.path.exists(word) and bool(_REFERENCE.fullmatch(word)))
+    named = bool(_REFERENCE.fullmatch(word)) and not word.endswith(".py")
+    return os.path.isdir(word) or is_project(word) or (named and not os.path.exists(word))
 
 
 def predict(words):
@@ -127,7 +128,7 @@ def predict(words):
         return _predict_project(options, output)
     client = Client(*connect())
     try:
-        model, version = resolve(client, options.target)
+        version = resolve(client, options.target)[1]
         if options.help:
             return _help(version["openapi_schema"], HELP)
         inputs = read_inputs(client, options, version["openapi_schema"], f"clunk run {options.target}")

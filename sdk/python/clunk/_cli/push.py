@@ -139,7 +139,7 @@ def tell(answer, project, url, options, output):
 
 
 def default_name(project, client):
-    """`owner/name` of a project that the command line does not name: `model` or `image` of cog.yaml, else the folder."""
+    """The name of a project that the command line does not name: `model` or `image` of cog.yaml, else the folder."""
     given = project.config.get("model") or project.config.get("image") or ""
     parts = re.sub(r"(:[^/]*)?(@.*)?$", "", given).split("/") if given else []
     # What has a dot or a port in front is a registry.

@@ -107,9 +107,11 @@ class Reader:
             made = self.project.follow(symbol.module, value.func)
             if getattr(made, "name", None) == "NewType" and len(value.args) == 2:
                 return self.read(symbol.module, value.args[1], depth + 1)
-        elif isinstance(value, (ast.Subscript, ast.BinOp, ast.Name, ast.Attribute, ast.Constant)):
-            if not isinstance(value, ast.Constant) or isinstance(value.value, (str, type(None))):
+        elif isinstance(value, ast.Constant):
+            if isinstance(value.value, (str, type(None))):
                 return self.read(symbol.module, value, depth + 1)
+        elif isinstance(value, (ast.Subscript, ast.BinOp, ast.Name, ast.Attribute)):
+            return self.read(symbol.module, value, depth + 1)
         message = f"`{symbol.name}` is a value, not a type that can be read without running it"
         raise Refused("schema-type", message, module, node, "write the type out where it is used")
 
@@ -259,7 +261,9 @@ class Reader:
 
     def _none(self, module, node):
         if self.role == INPUT and not self._open:
-            raise Refused("schema-type", "an input cannot be only None", module, node, "write its type, or leave it out")
+            raise Refused(
+                "schema-type", "an input cannot be only None", module, node, "write its type, or leave it out"
+            )
         return Shape("none")
 
     # Classes

@@ -39,7 +39,9 @@ class _Checks:
         self.others()
         if self.field.default is None and not self.field.nullable:
             shape = self.field.shape.shown
-            message = f"`{self.field.name}` is required: None is not {shape}, so it is no default that a caller could rely on"
+            message = (
+                f"`{self.field.name}` is required: None is not {shape}, so it is no default that a caller could rely on"
+            )
             self.warning("default", message, f"write `{self.field.name}: Optional[{shape}] = None`")
         elif self.field.default not in (UNSET, UNKNOWN, None):
             self.default()
@@ -116,7 +118,7 @@ class _Checks:
         try:
             re.compile(self.settings["regex"])
         except (re.error, OverflowError, RecursionError) as error:
-            self.error("regex", f"regex of `{name}` is not a regular expression: {error}", "write it as r\"...\"")
+            self.error("regex", f"regex of `{name}` is not a regular expression: {error}", 'write it as r"..."')
             self.drop("regex")
 
     def choices(self):
@@ -144,7 +146,9 @@ class _Checks:
             self.settings["choices"] = [choice for place, choice in enumerate(choices) if choice not in choices[:place]]
         for key in ("ge", "le", "min_length", "max_length", "regex"):
             if key in self.settings:
-                self.error(key, f"`{name}` has choices, which are all that is allowed; {key} adds nothing", f"remove {key}")
+                self.error(
+                    key, f"`{name}` has choices, which are all that is allowed; {key} adds nothing", f"remove {key}"
+                )
                 self.drop(key)
 
     def others(self):
@@ -167,13 +171,17 @@ class _Checks:
         if kind in ("str", "Path", "Secret", "datetime", "date", "time", "UUID"):
             return isinstance(value, str)
         if kind == "int":
-            return (isinstance(value, int) or (isinstance(value, float) and value.is_integer())) and not isinstance(value, bool)
+            return (isinstance(value, int) or (isinstance(value, float) and value.is_integer())) and not isinstance(
+                value, bool
+            )
         if kind == "float":
             return isinstance(value, (int, float)) and not isinstance(value, bool)
         if kind == "bool":
             return isinstance(value, bool)
         if kind == "array":
-            return isinstance(value, list) and (shape.items is None or all(self.fits(item, shape.items) for item in value))
+            return isinstance(value, list) and (
+                shape.items is None or all(self.fits(item, shape.items) for item in value)
+            )
         if kind == "enum":
             return value in shape.values
         if kind == "union":
@@ -188,7 +196,9 @@ class _Checks:
             for value in values:
                 if value not in choices and value is not None:
                     shown = ", ".join(repr(choice) for choice in choices[:12])
-                    self.error("default", f"the default {value!r} of `{name}` is not one of its choices", f"use one of {shown}")
+                    self.error(
+                        "default", f"the default {value!r} of `{name}` is not one of its choices", f"use one of {shown}"
+                    )
                     return
         if not self.fits(default, self.field.shape):
             hint = f"write a default of that type, or make it `{_of(default)}`"
@@ -204,9 +214,17 @@ class _Checks:
         name = self.field.name
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if "ge" in self.settings and value < self.settings["ge"]:
-                self.error("default", f"the default {value} of `{name}` is below ge={self.settings['ge']}", "change one of them")
+                self.error(
+                    "default",
+                    f"the default {value} of `{name}` is below ge={self.settings['ge']}",
+                    "change one of them",
+                )
             if "le" in self.settings and value > self.settings["le"]:
-                self.error("default", f"the default {value} of `{name}` is above le={self.settings['le']}", "change one of them")
+                self.error(
+                    "default",
+                    f"the default {value} of `{name}` is above le={self.settings['le']}",
+                    "change one of them",
+                )
         if isinstance(value, str):
             if len(value) < self.settings.get("min_length", 0):
                 message = f"the default {value!r} of `{name}` is shorter than min_length={self.settings['min_length']}"

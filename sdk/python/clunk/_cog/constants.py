@@ -101,7 +101,11 @@ def plain(value):
 def _key(value):
     if isinstance(value, str):
         return value
-    return {True: "true", False: "false", None: "null"}[value] if value is None or value is True or value is False else str(value)
+    return (
+        {True: "true", False: "false", None: "null"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )
 
 
 def members(project, definition, evaluation=None):
@@ -169,14 +173,14 @@ class _Evaluation:
         raise NotConstant(module, node)
 
     def _attribute(self, module, node, names, depth):
-        if isinstance(node.value, (ast.Name, ast.Attribute)):
-            if not (isinstance(node.value, ast.Name) and node.value.id in names):
-                found = self._member_of_class(module, node, depth)
-                if found is not None:
-                    return found[0]
-                symbol = self.project.follow(module, node)
-                if isinstance(symbol, Definition):
-                    return self._meant(symbol, module, node, depth)
+        is_local = isinstance(node.value, ast.Name) and node.value.id in names
+        if isinstance(node.value, (ast.Name, ast.Attribute)) and not is_local:
+            found = self._member_of_class(module, node, depth)
+            if found is not None:
+                return found[0]
+            symbol = self.project.follow(module, node)
+            if isinstance(symbol, Definition):
+                return self._meant(symbol, module, node, depth)
         owner = self.value(module, node.value, names, depth)
         if isinstance(owner, Member) and node.attr in ("value", "name"):
             return getattr(owner, node.attr)
@@ -235,9 +239,9 @@ class _Evaluation:
         left, right = (self.value(module, side, names, depth) for side in (node.left, node.right))
         if isinstance(node.op, (ast.Pow, ast.LShift)) and abs(right) > MAX_EXPONENT:
             raise NotConstant(module, node)
-        if isinstance(node.op, ast.Mult) and any(isinstance(side, int) and side > MAX_ELEMENTS for side in (left, right)):
-            if any(isinstance(side, (str, list, tuple)) for side in (left, right)):
-                raise NotConstant(module, node)
+        repeats = isinstance(node.op, ast.Mult) and any(isinstance(side, (str, list, tuple)) for side in (left, right))
+        if repeats and any(isinstance(side, int) and side > MAX_ELEMENTS for side in (left, right)):
+            raise NotConstant(module, node)
         if isinstance(left, dict) and isinstance(right, dict):
             return {**left, **right}
         return _BINARY[type(node.op)](left, right)
@@ -296,7 +300,9 @@ class _Evaluation:
         return (lambda: list(made())) if node.func.attr in ("values", "items") else made
 
     def _listcomp(self, module, node, names, depth):
-        return [self.value(module, node.elt, inner, depth) for inner in self._loops(module, node.generators, names, depth)]
+        return [
+            self.value(module, node.elt, inner, depth) for inner in self._loops(module, node.generators, names, depth)
+        ]
 
     def _generatorexp(self, module, node, names, depth):
         return self._listcomp(module, node, names, depth)
@@ -374,9 +380,8 @@ def class_values(definition):
             for target in statement.targets:
                 if isinstance(target, ast.Name):
                     yield target.id, statement.value
-        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            if isinstance(statement.target, ast.Name):
-                yield statement.target.id, statement.value
+        elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+            yield statement.target.id, statement.value
 
 
 def _before(definition, evaluation, wanted, depth):

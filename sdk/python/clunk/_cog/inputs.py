@@ -90,7 +90,9 @@ class InputReader:
         self._check_kinds(arguments, function, is_method)
         positional = [*arguments.posonlyargs, *arguments.args]
         defaults = [None] * (len(positional) - len(arguments.defaults)) + list(arguments.defaults)
-        pairs = list(zip(positional, defaults))[int(is_method) :] + list(zip(arguments.kwonlyargs, arguments.kw_defaults))
+        pairs = list(zip(positional, defaults))[int(is_method) :] + list(
+            zip(arguments.kwonlyargs, arguments.kw_defaults)
+        )
         if len(pairs) > MAX_INPUTS:
             message = f"{self.shown} has {len(pairs)} inputs, more than {MAX_INPUTS}"
             self.problems.error("predictor-invalid", message, self.module, function, "take a `dict`, or a file")

@@ -92,7 +92,9 @@ def _has_default(project, module, value):
     if isinstance(value, ast.Call):
         symbol = project.follow(module, value.func)
         if not isinstance(symbol, Definition) and getattr(symbol, "name", "") in ("Field", "field"):
-            named = any(word.arg in ("default", "default_factory") and not _is_ellipsis(word.value) for word in value.keywords)
+            named = any(
+                word.arg in ("default", "default_factory") and not _is_ellipsis(word.value) for word in value.keywords
+            )
             return named or (bool(value.args) and not _is_ellipsis(value.args[0]))
     return not _is_ellipsis(value)
 

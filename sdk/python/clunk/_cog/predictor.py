@@ -158,10 +158,14 @@ def _check_setup(problems, owner, function):
     for argument in required:
         if argument.arg != "weights":
             message = f"{shown} takes only `weights`, and nothing would give it `{argument.arg}`"
-            hint = f"write def {function.name}(self, weights: Optional[Path] = None), or give `{argument.arg}` a default"
+            hint = (
+                f"write def {function.name}(self, weights: Optional[Path] = None), or give `{argument.arg}` a default"
+            )
             problems.error(_CODE, message, owner.module, argument, hint)
     if _yields(function):
-        problems.error(_CODE, f"{shown} is a generator, so its code would never run", owner.module, function, "remove yield")
+        problems.error(
+            _CODE, f"{shown} is a generator, so its code would never run", owner.module, function, "remove yield"
+        )
     return any(argument.arg == "weights" for argument in [*positional, *arguments.kwonlyargs])
 
 
@@ -225,7 +229,9 @@ class _Function:
             self.problems.refused(refusal)
         if yields and not target.output.is_iterator:
             shown = ast.unparse(self.function.returns)
-            message = f"{self.shown} yields, and says that it returns `{shown}`: each value yielded is one output of many"
+            message = (
+                f"{self.shown} yields, and says that it returns `{shown}`: each value yielded is one output of many"
+            )
             self.problems.warning(_CODE, message, self.module, self.function.returns, f"write Iterator[{shown}]")
             target.output = Shape("iterator", items=target.output)
 

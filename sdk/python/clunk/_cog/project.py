@@ -35,9 +35,10 @@ COG_NAMES = (
     "Opaque Path Secret URLFile URLPath concurrent current_scope streaming"
 ).split()
 TYPING_NAMES = (
-    "Annotated Any AnyStr AsyncGenerator AsyncIterable AsyncIterator BinaryIO ClassVar Collection DefaultDict Deque Dict "
-    "Final FrozenSet Generator Generic IO Iterable Iterator List Literal Mapping MutableMapping MutableSequence "
-    "NamedTuple NewType NotRequired Optional OrderedDict Protocol Required Sequence Set TextIO Tuple Type TypedDict Union"
+    "Annotated Any AnyStr AsyncGenerator AsyncIterable AsyncIterator BinaryIO ClassVar Collection DefaultDict Deque "
+    "Dict Final FrozenSet Generator Generic IO Iterable Iterator List Literal Mapping MutableMapping MutableSequence "
+    "NamedTuple NewType NotRequired Optional OrderedDict Protocol Required Sequence Set TextIO Tuple Type TypedDict "
+    "Union"
 ).split()
 _STARS = {"cog": set(COG_NAMES), "typing": set(TYPING_NAMES), "typing_extensions": set(TYPING_NAMES)}
 
@@ -235,7 +236,12 @@ class Project:
             path = os.path.join(folder, *parts)
             if not (path + os.sep).startswith(self.root + os.sep):
                 continue
-            candidates = (path + ".pyi", path + ".py", os.path.join(path, "__init__.pyi"), os.path.join(path, "__init__.py"))
+            candidates = (
+                path + ".pyi",
+                path + ".py",
+                os.path.join(path, "__init__.pyi"),
+                os.path.join(path, "__init__.py"),
+            )
             for candidate in candidates:
                 if os.path.isfile(candidate):
                     module = self._load(candidate)

@@ -1,6 +1,6 @@
 """Reads a Cog project's predictor into its OpenAPI document, without importing it.
 
-    python3 -m clunk._cog.schema ROOT --predict predict.py:Predictor [--train train.py:train] [--json]
+python3 -m clunk._cog.schema ROOT --predict predict.py:Predictor [--train train.py:train] [--json]
 """
 
 import json
@@ -134,7 +134,6 @@ def _from_dict(read_by_other):
         setattr(schema, name, read_by_other[name])
     schema.problems = read_by_other["problems"]
     return schema
-
 
 
 def _options(words):

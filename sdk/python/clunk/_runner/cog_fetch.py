@@ -33,6 +33,9 @@ class InputError(InvalidError):
     """An input that cannot be used. The message names it."""
 
 
+InputError.__module__ = "cog"
+
+
 class Stopped(Exception):
     """The call was canceled while its files were on their way."""
 

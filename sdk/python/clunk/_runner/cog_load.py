@@ -15,6 +15,7 @@ from .main import CO_ASYNC_GENERATOR, CO_COROUTINE, PROJECT_ROOT
 
 # What is looked for in a file when no name is given.
 DEFAULT_NAMES = ("Runner", "Predictor")
+ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 def load(runner, fields):
@@ -28,7 +29,13 @@ def load(runner, fields):
     sys.modules["__main__"] = type(sys)("__main__")
     found = _find(module, fields["module"], fields.get("qualname"))
     if isinstance(found, type):
-        name, instance = _instance(found, runner.is_training)
+        name = _method(found, runner.is_training)
+        if flags_of(getattr(found, name)) & ASYNC:
+            from .tasks import event_loop
+
+            # What is made for asyncio in `__init__` and `setup` belongs to the loop that the calls will run on.
+            event_loop()
+        instance = found()
         function = getattr(instance, name)
         shown = f"{found.__qualname__}.{name}"
     elif callable(found):
@@ -36,7 +43,7 @@ def load(runner, fields):
     else:
         raise ExecutionError(f"{fields['module']}:{fields['qualname']} is neither a class nor a function")
     runner.function, runner.name = function, shown
-    runner.is_async = bool(flags_of(function) & (CO_COROUTINE | CO_ASYNC_GENERATOR))
+    runner.is_async = bool(flags_of(function) & ASYNC)
     if runner.concurrency > 1 and not runner.is_async:
         raise ExecutionError(
             f"{shown} is not async, so it can take one prediction at a time, not {runner.concurrency}",
@@ -102,17 +109,17 @@ def _defined_in(value, module):
     return callable(value) and getattr(value, "__module__", None) == module.__name__
 
 
-def _instance(cls, is_training):
-    """`(name of the method that calls run, object)`."""
+def _method(cls, is_training):
+    """The name of the method that calls run."""
     if is_training and callable(getattr(cls, "train", None)):
-        return "train", cls()
+        return "train"
     has_run = user_method(cls, "run") is not None
     has_predict = user_method(cls, "predict") is not None
     if has_run and has_predict:
         raise ExecutionError(f"{cls.__qualname__} defines run() and predict(): it must have one of them, not both")
     if not has_run and not has_predict:
         raise ExecutionError(f"{cls.__qualname__} defines neither run() nor predict()")
-    return "run" if has_run else "predict", cls()
+    return "run" if has_run else "predict"
 
 
 def _set_up(runner, instance):

@@ -286,26 +286,27 @@ def evaluate(text, scope):
     try:
         return eval(text, scope)  # noqa: S307
     except TypeError:
-        parts = _split(text)
-        if len(parts) > 1:
-            # `int | None` before Python 3.10.
-            import typing
-
-            return typing.Union[tuple(evaluate(part, scope) for part in parts)]
+        return _evaluate_older(text, scope)
     except Exception:
-        pass
-    return _ABSENT
+        return _ABSENT
 
 
-def _split(text):
-    """The members of `A | B` in text."""
-    parts, depth, start = [], 0, 0
-    for at, letter in enumerate(text):
-        depth += (letter in "[(") - (letter in "])")
-        if letter == "|" and not depth:
-            parts.append(text[start:at].strip())
-            start = at + 1
-    return [*parts, text[start:].strip()]
+def _evaluate_older(text, scope):
+    """`int | None` before Python 3.10."""
+    import ast
+    import typing
+
+    class Unions(ast.NodeTransformer):
+        def visit_BinOp(self, node):  # noqa: N802
+            self.generic_visit(node)
+            pair = ast.Tuple([node.left, node.right], ast.Load())
+            return ast.Subscript(ast.Name("__union__", ast.Load()), pair, ast.Load())
+
+    try:
+        tree = ast.fix_missing_locations(Unions().visit(ast.parse(text, mode="eval")))
+        return eval(compile(tree, "<annotation>", "eval"), {**scope, "__union__": typing.Union})  # noqa: S307
+    except Exception:
+        return _ABSENT
 
 
 def _is_union(annotation, origin):

@@ -323,8 +323,11 @@ class Runner:
     def on_signal(self, signum, frame):
         """SIGUSR1: the agent has sent CANCEL, which a thread that runs user code does not read."""
         if self.call:
-            from .cancel import interrupt
-
+            try:
+                from .cancel import interrupt
+            except ImportError:
+                # Half imported: the code that was interrupted is about to look for the cancel itself.
+                return
             interrupt(self, frame)
 
 
@@ -348,6 +351,8 @@ def read_arguments(payload, json=False):
 
 def read_all(payload):
     if isinstance(payload, FilePayload):
+        # The sender's offset is shared with this descriptor.
+        os.lseek(payload.fd, 0, os.SEEK_SET)
         with open(payload.fd, "rb") as file:
             return file.read()
     return payload

@@ -156,9 +156,12 @@ def read_data_url(url):
     if "%" in data:
         data = unquote(data)
     try:
-        return kind, a2b_base64(data)
+        content = a2b_base64(data)
     except (Base64Error, ValueError) as error:
         raise ValueError(f"the data of this data URL is not base 64: {error}") from None
+    if data and not content:
+        raise ValueError("the data of this data URL is not base 64")
+    return kind, content
 
 
 def _data_head(head):

@@ -1,0 +1,233 @@
+"""Outputs of Cog models: every type that becomes JSON, files, and what cannot be sent."""
+
+import os
+
+import pytest
+from cog_driver import models
+
+model = models()
+
+HEAD = """
+import collections, dataclasses, datetime, decimal, enum, io, os, pathlib, tempfile, types, typing, uuid
+from cog import BaseModel, BasePredictor, File, Path, Secret
+class Colour(enum.Enum):
+    RED = "red"
+class Word(str, enum.Enum):
+    A = "a"
+class Level(enum.IntEnum):
+    LOW = 1
+@dataclasses.dataclass
+class Point:
+    x: int
+    more: list
+class Output(BaseModel):
+    text: str
+    point: Point = None
+Named = collections.namedtuple("Named", "a b")
+def write(name, data=b"data"):
+    path = os.path.join(tempfile.mkdtemp(), name)
+    with open(path, "wb") as file:
+        file.write(data)
+    return Path(path)
+"""
+
+
+@pytest.fixture
+def evaluate(model):
+    """Gives what an expression becomes."""
+    started = model(HEAD + "\ndef predict(x: str): return eval(x)\n", qualname="predict")
+    return lambda text: started.predict(x=text)
+
+
+VALUES = [
+    ("None", None),
+    ("'é\\u2028\\n\"'", "é\u2028\n\""),
+    ("'a\\ud83dc'", "a\ufffdc"),
+    ("'\\ud83d\\ude00'", "😀"),
+    ("3", 3),
+    ("2.5", 2.5),
+    ("True", True),
+    ("10 ** 30", 10**30),
+    ("[1, 'a', None, {'k': [True]}]", [1, "a", None, {"k": [True]}]),
+    ("(1, 2)", [1, 2]),
+    ("{1}", [1]),
+    ("frozenset(['a'])", ["a"]),
+    ("range(3)", [0, 1, 2]),
+    ("collections.deque([1])", [1]),
+    ("{1: 2, None: 3, True: 4}", {"1": 4, "null": 3}),
+    ("{Colour.RED: 1}", {"red": 1}),
+    ("types.MappingProxyType({'a': (1,)})", {"a": [1]}),
+    ("collections.OrderedDict(a={1})", {"a": [1]}),
+    ("Colour.RED", "red"),
+    ("[Colour.RED, Word.A, Level.LOW]", ["red", "a", 1]),
+    ("datetime.datetime(2024, 5, 6, 7)", "2024-05-06T07:00:00"),
+    ("datetime.date(2024, 5, 6)", "2024-05-06"),
+    ("datetime.timedelta(seconds=1.5)", 1.5),
+    ("uuid.UUID(int=5)", "00000000-0000-0000-0000-000000000005"),
+    ("decimal.Decimal('1.10')", "1.10"),
+    ("Point(1, [Colour.RED])", {"x": 1, "more": ["red"]}),
+    ("Output(text='t', point=Point(1, []))", {"text": "t", "point": {"x": 1, "more": []}}),
+    ("Named(1, {2})", [1, [2]]),
+    ("Secret('x')", "**********"),
+    ("{'a': 1}.keys()", ["a"]),
+    ("type('S', (str,), {})('sub')", "sub"),
+]
+
+
+def test_values(evaluate):
+    for text, expected in VALUES:
+        answer = evaluate(text)
+        assert answer.error is None, (text, answer.error)
+        assert answer.output == expected and type(answer.output) is type(expected), text
+
+
+UNSENDABLE = [
+    ("b'abc'", "the output is of type bytes, which has no JSON form: decode it to text"),
+    ("{'a': [1, object()]}", "the output['a'][1] is of type object"),
+    ("{'a': {(1, 2): 3}}", "the output['a'] has the key (1, 2) (of type tuple)"),
+    ("(lambda l: l.append(l) or l)([])", "the output[0] contains itself"),
+    ("[open]", "the output[0] is of type builtin_function_or_method"),
+    ("{'gen': (i for i in [1])}", "the output['gen'] is of type generator, which has no JSON form: yield its items"),
+    ("__import__('functools').reduce(lambda a, _: [a], range(300), object())", "nested deeper than 200 levels"),
+    ("Path('/nowhere/x.png')", "the output is the file /nowhere/x.png, which cannot be sent: No such file or directory"),
+    ("[Path('/tmp')]", "the output[0] is /tmp, which is a folder: only a file can be an output"),
+    ("Path('/dev/null')", "which is no regular file"),
+    ("[io.open(os.devnull, 'wb')]", "the output[0] is a file that cannot be read"),
+    ("[Path('/dev/null')] * 20000", "which is no regular file"),
+]
+
+
+def test_what_cannot_be_sent_says_where_it_lies(evaluate):
+    for text, words in UNSENDABLE:
+        answer = evaluate(text)
+        assert answer.error is not None and answer.error[0] == "cog.OutputError", text
+        assert words in answer.error[1], (text, answer.error[1])
+    assert evaluate("1").output == 1
+
+
+def test_numbers_that_json_does_not_have_become_null_and_the_log_says_so(evaluate):
+    answer = evaluate("{'a': [1.0, float('nan')], 'b': float('-inf')}")
+    assert answer.output == {"a": [1.0, None], "b": None}
+    assert answer.logs == "the output['a'][1] is nan, which JSON does not have: null was sent instead\n"
+
+
+FILES = [
+    ("write('a.png')", None, {"": ("a.png", "image/png", b"data")}),
+    ("[write('a.webp')]", [None], {"/0": ("a.webp", "image/webp", b"data")}),
+    ("pathlib.Path(write('a.safetensors'))", None, {"": ("a.safetensors", "application/octet-stream", b"data")}),
+    (
+        "{'a/b~': [1, write('x.mp4')], 'c': write('y.txt', b'')}",
+        {"a/b~": [1, None], "c": None},
+        {"/a~1b~0/1": ("x.mp4", "video/mp4", b"data"), "/c": ("y.txt", "text/plain", b"")},
+    ),
+    ("{5: write('a.json')}", {"5": None}, {"/5": ("a.json", "application/json", b"data")}),
+    ("Point(write('a.jpg'), [])", {"x": None, "more": []}, {"/x": ("a.jpg", "image/jpeg", b"data")}),
+    ("io.BytesIO(b'abc')", None, {"": ("file", "application/octet-stream", b"abc")}),
+    ("io.StringIO('é')", None, {"": ("file", "text/plain", "é".encode())}),
+    ("open(write('a.wav'), 'rb')", None, {"": ("a.wav", "audio/wav", b"data")}),
+    ("open(write('a.txt'))", None, {"": ("a.txt", "text/plain", b"data")}),
+    ("Path(__file__).__class__(write('with\\nline'))", None, {"": ("with\nline", "application/octet-stream", b"data")}),
+    ("(lambda f: f.write(b'later') and f)(tempfile.SpooledTemporaryFile())", None, {"": ("file", "application/octet-stream", b"later")}),
+    ("write('a.unknownkind')", None, {"": ("a.unknownkind", "application/octet-stream", b"data")}),
+]
+
+
+def test_files(evaluate):
+    for text, output, files in FILES:
+        answer = evaluate(text)
+        assert answer.error is None, (text, answer.error)
+        assert (answer.output, answer.files) == (output, files), text
+
+
+def test_large_files_come_whole_and_may_be_written_again(model):
+    started = model(
+        HEAD
+        + """
+path = write("big.bin")
+def predict(letter: str, mib: int):
+    with open(path, "wb") as file:
+        for _ in range(mib):
+            file.write(letter.encode() * (1 << 20))
+    return [path, io.BytesIO(letter.encode() * (5 << 20))]
+""",
+        qualname="predict",
+    )
+    for letter, mib in (("a", 1), ("b", 20), ("c", 70)):
+        answer = started.predict(letter=letter, mib=mib)
+        assert answer.files["/0"][2] == letter.encode() * (mib << 20)
+        assert answer.files["/1"][2] == letter.encode() * (5 << 20)
+
+
+def test_a_generator_may_yield_the_same_path_again(model):
+    started = model(
+        HEAD
+        + """
+path = write("frame.png")
+def predict():
+    for letter in "abc":
+        path.write_bytes(letter.encode() * (1 << 20))
+        yield path
+""",
+        qualname="predict",
+    )
+    answer = started.predict()
+    assert [files[""][2][:1] for files in answer.chunk_files] == [b"a", b"b", b"c"]
+    assert all(set(files[""][2]) == {files[""][2][0]} for files in answer.chunk_files)
+
+
+def test_no_descriptors_are_left(model):
+    started = model(
+        HEAD
+        + """
+path = write("a.bin", bytes(1 << 20))
+def predict(x: File):
+    return {"files": [path, path, io.BytesIO(bytes(5 << 20))], "open": len(os.listdir("/proc/self/fd"))}
+""",
+        qualname="predict",
+    )
+    url = "data:text/plain;base64,aGVsbG8="
+    assert started.predict(x=url).output["open"] == started.predict(x=url).output["open"]
+
+
+def test_many_files(evaluate):
+    answer = evaluate("[write('a.txt')] * 10000")
+    assert len(answer.files) == 10000 and answer.files["/9999"][2] == b"data"
+    answer = evaluate("[write('a.txt')] * 10001")
+    assert answer.error == ("cog.OutputError", "an output has at most 10000 files")
+
+
+def test_a_returned_input_is_sent_before_it_is_deleted(model):
+    started = model(HEAD + "\ndef predict(x: Path): return {'file': x, 'path': str(x)}\n", qualname="predict")
+    answer = started.predict(x="data:image/png;base64,iVBORw==")
+    assert answer.files["/file"] == ("file.png", "image/png", b"\x89PNG")
+    assert not os.path.exists(answer.output["path"]) and not os.path.exists(os.path.dirname(answer.output["path"]))
+
+
+FAKE_NUMPY = """
+class Array:
+    def __init__(self, value): self.value = value
+    def tolist(self): return self.value
+"""
+
+
+def test_arrays(model):
+    started = model(FAKE_NUMPY + "def predict(): return {'a': Array([[1.5], [float('inf')]]), 'b': Array(3)}", qualname="predict")
+    assert started.predict().output == {"a": [[1.5], [None]], "b": 3}
+
+
+def test_models_of_pydantic(model):
+    """Stand-ins with the interface of both versions; the real ones are in test_cog_pydantic."""
+    started = model(
+        HEAD
+        + """
+class Two:
+    def model_dump(self): return {"two": write("2.png")}
+class One:
+    __fields__ = {}
+    def dict(self): return {"one": Colour.RED}
+def predict(): return [Two(), One()]
+""",
+        qualname="predict",
+    )
+    answer = started.predict()
+    assert answer.output == [{"two": None}, {"one": "red"}] and "/0/two" in answer.files

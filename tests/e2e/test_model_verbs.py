@@ -1,0 +1,144 @@
+"""`clunk push`, `run`, `train`, `model` and `serve` with real models in real containers."""
+
+import json
+import re
+import signal
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import ROOT
+
+EXAMPLES = ROOT / "examples" / "cog"
+
+
+def model(folder, source, settings='run: "run.py:Runner"\n', **files):
+    """Writes a Cog project."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cog.yaml").write_text('build:\n  python_version: "3.13"\n' + settings)
+    (folder / "run.py").write_text("from cog import *\nfrom typing import *\n" + source)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text("from cog import *\n" + text)
+    return folder
+
+
+def test_the_first_example_is_run_pushed_shown_and_deleted(home):
+    assert home.ok("run", EXAMPLES / "hello", "-i", "name=world") == "hello world\n"
+    first = home.ok("push", EXAMPLES / "hello", "me/hello").strip()
+    assert re.fullmatch(r"me/hello:[0-9a-f]{64}", first)
+    again = home.run("push", EXAMPLES / "hello", "me/hello")
+    assert (again.stdout.strip(), "nothing has changed" in again.stderr) == (first, True)
+    assert home.ok("run", "me/hello", "-i", "name=you", "-i", "times=2") == "hello you, hello you\n"
+    assert home.ok("predict", first, "-i", "name=me") == "hello me\n"
+    assert "me/hello" in home.ok("model", "list")
+    assert "-i name=TEXT" in home.ok("model", "show", "me/hello")
+    assert home.ok("model", "versions", "me/hello", "--quiet").strip() == first.partition(":")[2]
+    refused = home.run("run", "me/hello", "-i", "name=a", "-i", "times=11")
+    assert (refused.returncode, "at most 10" in refused.stderr) == (2, True)
+    home.ok("model", "delete", "me/hello", "--yes")
+    assert home.run("run", "me/hello", "-i", "name=a").returncode == 3
+
+
+def test_text_comes_as_it_is_made_and_logs_beside_it(home, tmp_path):
+    folder = model(
+        tmp_path / "m",
+        'class Runner(BaseRunner):\n    def run(self, n: int = 3) -> ConcatenateIterator[str]:\n'
+        '        for at in range(n):\n            print("at", at)\n            yield f"{at} "\n',
+    )
+    done = home.run("run", folder)
+    assert (done.stdout, done.returncode) == ("0 1 2 \n", 0)
+    assert "at 0\nat 1\nat 2\n" in done.stderr
+    whole = json.loads(home.ok("run", folder, "--json"))
+    assert (whole["status"], whole["output"]) == ("succeeded", ["0 ", "1 ", "2 "])
+    assert whole["metrics"]["predict_time"] >= 0
+
+
+@pytest.mark.parametrize("size", [1000, 3_000_000])
+def test_files_go_in_and_come_out_unchanged(home, tmp_path, size):
+    folder = model(
+        tmp_path / "m",
+        "class Runner(BaseRunner):\n    def run(self, file: Path, count: int = 1) -> List[Path]:\n        made = []\n"
+        "        for at in range(count):\n            out = Path(f'/tmp/out{at}.bin')\n"
+        "            out.write_bytes(file.read_bytes()[::-1])\n            made.append(out)\n        return made\n",
+    )
+    data = bytes(at * at % 251 for at in range(size))
+    (tmp_path / "in.bin").write_bytes(data)
+    out = home.ok("run", folder, "-i", "file=@in.bin", "-i", "count=2", "-o", "got/", cwd=tmp_path)
+    assert len(out.splitlines()) == 2
+    for path in out.splitlines():
+        assert (tmp_path / path).read_bytes() == data[::-1]
+
+
+def test_a_model_that_raises_and_one_that_cannot_start(home, tmp_path):
+    folder = model(tmp_path / "m", "class Runner:\n    def run(self, s: str = 'bad thing') -> str:\n        raise ValueError(s)\n")
+    done = home.run("run", folder)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" in done.stderr
+    assert "bad thing" in done.stderr.rpartition("error:")[2]
+    folder = model(tmp_path / "n", "import nowhere_at_all\nclass Runner:\n    def run(self) -> str: ...\n")
+    done = home.run("run", folder)
+    assert done.returncode == 1
+    assert "nowhere_at_all" in done.stderr
+
+
+def test_mistakes_are_told_before_anything_is_built(home, tmp_path):
+    folder = model(tmp_path / "m", "class Runner:\n    def run(self, n: int = Input(default=0, ge=2)) -> str: ...\n", "rnu: x\n")
+    done = home.run("push", folder, "me/m")
+    assert done.returncode == 1
+    assert "cog.yaml:" in done.stderr
+    assert "nothing was built" in done.stderr
+
+
+def test_ctrl_c_cancels_the_prediction(home, tmp_path):
+    folder = model(
+        tmp_path / "m",
+        "import time\nclass Runner:\n    def run(self) -> str:\n        print('begun', flush=True)\n        time.sleep(3600)\n",
+    )
+    running = home.popen("run", folder)
+    for line in running.stderr:
+        if "begun" in line:
+            break
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "canceling" in err
+
+
+def test_a_training_makes_a_version_that_has_learned(home, tmp_path):
+    (tmp_path / "text.txt").write_text("The parrot said hello to the crew.")
+    home.ok("push", EXAMPLES / "train", "me/parrot-base")
+    assert home.ok("run", "me/parrot-base") == "I know nothing yet.\n"
+    words = ("-i", "text=@text.txt", "--destination", "me/parrot", "-o", "weights.json")
+    done = home.run("train", "me/parrot-base", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "weights.json").read_text())["The"] == {"parrot": 1}
+    assert home.ok("run", "me/parrot", "-i", "start=The").strip() == "The parrot said hello to the crew."
+
+
+def get(url, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+@pytest.mark.parametrize("how", [["--local"], []], ids=["here", "container"])
+def test_serving_a_folder(home, how):
+    serving = home.popen("serve", EXAMPLES / "hello", "--port", "0", *how)
+    try:
+        lines = []
+        for line in serving.stderr:
+            lines.append(line)
+            found = re.search(r"http://\S+", line)
+            if found:
+                break
+        assert found, "".join(lines)
+        status, prediction = get(f"{found[0]}/predictions", {"input": {"name": "you"}})
+        assert (status, prediction["status"], prediction["output"]) == (200, "succeeded", "hello you")
+        assert get(f"{found[0]}/predictions", {"input": {}})[0] == 422
+    finally:
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=60)
