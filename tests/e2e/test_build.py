@@ -9,6 +9,7 @@ import zipfile
 
 import oci
 import pytest
+from api import Api
 
 # One of every kind of step, and a file that a later step removes.
 CONFIG = """\
@@ -21,6 +22,11 @@ build:
 environment:
   - GREETING=Hello
 run: "run.py:Runner"
+model: registry.example/ann/hello
+weights:
+  - name: words
+    target: /opt/words
+    source: {uri: data, include: ["*.txt"]}
 """
 PREDICTOR = """\
 import os
@@ -44,6 +50,9 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     (folder / "cog.yaml").write_text(CONFIG)
     (folder / "run.py").write_text(PREDICTOR)
+    (folder / "data" / "inner").mkdir(parents=True)
+    (folder / "data" / "inner" / "greeting.txt").write_text("weights")
+    (folder / "data" / "other.bin").write_text("not chosen")
     (folder / "deps").mkdir()
     (folder / "deps" / "requirements.txt").write_text("-r more.txt\n-c pins.txt\ncog==0.9.0\n")
     (folder / "deps" / "more.txt").write_text("../wheels/own-1.0-py3-none-any.whl\n")
@@ -113,6 +122,8 @@ def test_the_image_has_what_was_built_and_nothing_of_this_machine(layout, model,
     assert (root / "opt/kept").read_text() == "kept\n"
     assert not os.path.lexists(root / "opt/gone")
     assert (root / "src/run.py").read_text() == PREDICTOR
+    assert (root / "opt/words/inner/greeting.txt").read_text() == "weights"
+    assert not (root / "opt/words/other.bin").exists()
     # Owners are those that the container saw.
     assert (root / "home/ann").stat().st_uid == 1234
     assert (root / "etc").stat().st_uid == 0
@@ -161,3 +172,26 @@ def test_mistakes_are_named_and_leave_nothing_behind(home, model, tmp_path, word
     assert done.returncode != 0
     assert message in done.stderr, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize(
+    "asked, status, message",
+    [
+        ({"trees": ["0" * 64]}, 400, "is not in the store"),
+        ({"files": {"/src/../etc/passwd": "x"}}, 400, "is not the absolute path of a file"),
+        ({"name": "a@sha256:1"}, 400, "is not the name of an image"),
+        ({"model": []}, 400, "is not an object"),
+        ({"nmae": "hello"}, 400, "nmae"),
+    ],
+)
+def test_the_server_refuses_what_makes_no_image(home, layout, asked, status, message):
+    api = Api(home)
+    try:
+        image = json.loads(home.ok("image", "list", "--json"))[0]["id"]
+        answer = api.request("POST", f"/api/images/{image}/export", asked)
+        assert message in answer.json["error"]["message"], answer.json
+        assert answer.status == status, answer.json
+        missing = api.request("POST", "/api/images/im-00000000000000000000000000000000/export", {})
+        assert missing.status == 404
+    finally:
+        api.close()
