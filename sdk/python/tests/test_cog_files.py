@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 
 import pytest
 from cog_driver import Model, models
@@ -246,6 +247,10 @@ def test_a_cancel_ends_downloads(model, word, count, site, tmp_path):
     started.cancel(number)
     answer = started.finish(number)
     assert answer.error[0] in ("cog.CancelationException", "asyncio.exceptions.CancelledError")
+    for _ in range(600):
+        if not os.listdir(tmp_path / "temporary"):
+            break
+        time.sleep(0.05)
     assert os.listdir(tmp_path / "temporary") == []
     leave.set()
     assert started.predict(a="data:,next").output[0][1] == "next"

@@ -317,7 +317,9 @@ def test_a_plain_model_loads_nothing_heavy(model):
         from cog import BasePredictor, Input, Secret, ConcatenateIterator, current_scope
         class Predictor(BasePredictor):
             def setup(self): pass
-            def predict(self, text: str = Input(description="d", default="x"), n: int = 1) -> str:
+            def predict(
+                self, text: str = Input(description="d", default="x"), n: int = 1, key: Secret = None, tags: set = ()
+            ) -> str:
                 return " ".join([*before, *sys.modules])
         """
     )

@@ -23,6 +23,7 @@ try:
 finally:
     sys.path.remove(SHIMS)
 
+from .cog_converters import NoFiles  # noqa: E402
 from .cog_json import dumps, finite, loads  # noqa: E402
 from .cog_outputs import Outputs  # noqa: E402
 
@@ -32,6 +33,7 @@ METRIC_MAX = 64 << 10
 TRACEBACK_MAX = 128 << 10
 _JSON = b"format=json\n"
 _NO_FIELDS = {}
+_NO_FILES = NoFiles()
 
 
 class CogRunner(Runner):
@@ -57,6 +59,14 @@ class CogRunner(Runner):
         from .cog_load import load
 
         load(self, fields)
+
+    def ready(self):
+        super().ready()
+        # What the first call will need, while nobody waits for it yet.
+        if self.plan.fetches:
+            from . import cog_fetch  # noqa: F401
+        if self.plan.streams and not self.is_async:
+            from . import generators  # noqa: F401
 
     def run(self):
         """Answers calls until the agent says stop."""
@@ -111,7 +121,7 @@ class CogRunner(Runner):
                 if plan.simple:
                     arguments = plan.fill(inputs)
                 else:
-                    files = self.files()
+                    files = self.call_files()
                     arguments = plan.prepare(inputs, files)
                     files.fetch(self)
                     plan.convert(arguments, files)
@@ -170,8 +180,11 @@ class CogRunner(Runner):
             close(iterator)
             raise
 
-    def files(self):
+    def call_files(self):
         """The input files of one call."""
+        return self.files() if self.plan.fetches else _NO_FILES
+
+    def files(self):
         from .cog_fetch import Files
 
         return Files(self.api_url)
@@ -182,8 +195,10 @@ class CogRunner(Runner):
             from .failure import strip, text
 
             self.finish_output(call)
-            shown = text(strip(error))[-TRACEBACK_MAX:].encode("utf-8", "replace")
-            self.link.send(LOG, call, b"stream=stderr\n", (shown,), len(shown))
+            # Without a frame of the model's the message says it all; of a setup the log is what people look at.
+            if strip(error).__traceback__ is not None or kind != EXCEPTION:
+                shown = text(error)[-TRACEBACK_MAX:].encode("utf-8", "replace")
+                self.link.send(LOG, call, b"stream=stderr\n", (shown,), len(shown))
         super().send_failure(kind, call, error)
 
 

@@ -20,10 +20,25 @@ class InputTypeError(ValueError):
     """A value that does not fit its annotation."""
 
 
+class NoFiles:
+    """The files of a call of a model that takes none."""
+
+    name = ""
+    waits = False
+
+    def fetch(self, interruptible=None):
+        pass
+
+    def clean(self):
+        pass
+
+
 class Any:
     """A value that stays as it is."""
 
     kinds = None
+    # Whether it may ask for files.
+    fetches = False
 
     def __init__(self, *kinds):
         self.kinds = kinds or None
@@ -36,6 +51,10 @@ class Any:
 
     def convert(self, value, files):
         return value
+
+
+def _any_fetches(converters):
+    return any(each is not None and each.fetches for each in converters)
 
 
 class Literal(Any):
@@ -57,6 +76,8 @@ class Int(Any):
 
 
 class Path(Any):
+    fetches = True
+
     def __init__(self, beside_text=False):
         # In a union with text only URLs are files.
         self.beside_text = beside_text
@@ -107,6 +128,7 @@ class Items(Any):
     def __init__(self, make, item):
         self.make = make
         self.item = item
+        self.fetches = _any_fetches((item,))
 
     def accepts(self, value):
         return isinstance(value, (list, tuple)) and (self.item is None or all(map(self.item.accepts, value)))
@@ -130,6 +152,7 @@ class Tuple(Any):
     def __init__(self, items, make=tuple):
         self.items = items
         self.make = make
+        self.fetches = _any_fetches(items)
 
     def accepts(self, value):
         if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
@@ -155,6 +178,7 @@ class Values(Any):
 
     def __init__(self, item):
         self.item = item
+        self.fetches = item.fetches
 
     def accepts(self, value):
         return isinstance(value, dict)
@@ -177,6 +201,7 @@ class Object(Any):
         self.kind = kind
         self.fields = fields
         self.make = make
+        self.fetches = _any_fetches(fields.values())
 
     def accepts(self, value):
         return isinstance(value, dict) or (self.kind is not None and isinstance(value, self.kind))
@@ -220,6 +245,7 @@ class Union(Any):
 
     def __init__(self, members):
         self.members = members
+        self.fetches = _any_fetches(members)
 
     def accepts(self, value):
         return self._member(value) is not None
@@ -245,6 +271,7 @@ class Optional(Any):
 
     def __init__(self, item):
         self.item = item
+        self.fetches = item.fetches
 
     def accepts(self, value):
         return value is None or self.item.accepts(value)

@@ -137,18 +137,17 @@ class Files:
                 locks[-1].acquire()
                 locks.pop()
         except BaseException:
+            # The threads are left alone: one may be looking up a name, which nothing interrupts.
             self.stop()
             raise
         finally:
             _allow(interruptible, False)
-            for done in locks:
-                done.acquire()
         failed = [each for each in self._fetches if each.error is not None and not isinstance(each.error, Stopped)]
         if failed:
             raise failed[0].error
 
     def stop(self):
-        """Ends the fetches that run in other threads."""
+        """Ends the fetches that run in other threads, at the latest when they have a connection."""
         self.stopped = True
         for each in self._fetches:
             connection = each.connection
@@ -156,6 +155,7 @@ class Files:
                 connection.shut()
 
     def _run(self, each):
+        folder = self.folder
         try:
             if each.url.startswith("data:"):
                 self._write_data(each)
@@ -163,6 +163,9 @@ class Files:
                 self._download(each)
         except Exception as error:
             each.error = error
+        if self.stopped and self.folder is None:
+            # The call went without waiting for this thread.
+            _remove(folder, ())
 
     def _write_data(self, each):
         try:
@@ -177,8 +180,14 @@ class Files:
 
     def _place(self, each):
         """A folder of the file's own, so that it can have its own name."""
+        if self.stopped:
+            raise Stopped
         place = os.path.join(self.folder, str(each.place))
-        os.makedirs(place, exist_ok=True)
+        try:
+            os.mkdir(place)
+        except FileExistsError:
+            # Of a try before.
+            pass
         return place
 
     def _download(self, each):
@@ -206,6 +215,8 @@ class Files:
             connection, target, host = _connect(url, self.api_url, each)
             each.connection = connection
             try:
+                if self.stopped:
+                    raise Stopped
                 connection.socket.settimeout(SILENCE_S)
                 agent = os.environ.get("COG_USER_AGENT") or f"clunk/{__version__}"
                 head = (
@@ -246,8 +257,8 @@ class Files:
                 file.close()
             except Exception:
                 pass
-        if self.folder is not None:
-            folder, self.folder = self.folder, None
+        folder, self.folder = self.folder, None
+        if folder is not None:
             _remove(folder, [each for each in self._fetches if each.path is not None])
 
 

@@ -3,7 +3,7 @@
 from cog._annotations import own_annotations
 from cog.input import FieldInfo
 
-from .cog_converters import UNFIT, InputError, Int, reason_of
+from .cog_converters import UNFIT, InputError, Int, Optional, reason_of
 from .cog_types import ABSENT, converter, evaluate
 
 # Bit of the flags of a code object: it takes any name.
@@ -43,7 +43,7 @@ class Plan:
         self.ints = []
         for name in signature.names:
             found = converter(signature.annotations.get(name, ABSENT), signature.scope)
-            if type(found) is Int:
+            if type(found) is Int or (type(found) is Optional and type(found.item) is Int):
                 self.ints.append(name)
             elif found is not None:
                 self.converters[name] = found
@@ -55,6 +55,7 @@ class Plan:
             self._default(name, signature.defaults.get(name, _REQUIRED), signature)
         # Nothing but defaults and plain values.
         self.simple = not self.converters and not self.fresh
+        self.fetches = any(found.fetches for found in self.converters.values())
         self.streams = streams(signature)
 
     def _default(self, name, default, signature):

@@ -30,10 +30,10 @@ def load(runner, fields):
     found = _find(module, fields["module"], fields.get("qualname"))
     if isinstance(found, type):
         name = _method(found, runner.is_training)
-        if flags_of(getattr(found, name)) & ASYNC:
+        if flags_of(getattr(found, name)) & ASYNC and "asyncio" in sys.modules:
             from .tasks import event_loop
 
-            # What is made for asyncio in `__init__` and `setup` belongs to the loop that the calls will run on.
+            # What `__init__` and `setup` make for asyncio belongs to the loop that the calls will run on.
             event_loop()
         instance = found()
         function = getattr(instance, name)
