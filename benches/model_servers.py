@@ -100,6 +100,10 @@ class Server:
         """The proportional share of memory of the process and all below it."""
         return sum(proportional_kib(pid) for pid in family(self.process.pid)) / 1024
 
+    def processor_s(self):
+        """The processor time of the process and all below it, so far."""
+        return sum(processor_ticks(pid) for pid in family(self.process.pid)) / os.sysconf("SC_CLK_TCK")
+
     def stop(self):
         pids = family(self.process.pid)
         os.killpg(self.process.pid, signal.SIGTERM)
@@ -158,6 +162,9 @@ class OursInContainer(Ours):
         return (ended - began).total_seconds()
 
     def memory_mb(self):
+        return float("nan")
+
+    def processor_s(self):
         return float("nan")
 
 
@@ -219,6 +226,14 @@ def family(pid):
     for one in found:
         found += parents.get(one, [])
     return found
+
+
+def processor_ticks(pid):
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def proportional_kib(pid):
