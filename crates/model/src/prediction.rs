@@ -54,6 +54,7 @@ impl Prediction {
         detached: bool,
     ) -> Arc<Self> {
         let record = Record::new(SystemTime::now(), history);
+        let size = payload.len();
         let inner =
             Inner { record, payload: Some(payload), dispatched: None, attached: 0, detached, outbox: None };
         Arc::new(Self { id, size, shown: asked.shown.clone(), version, inner: Mutex::new(inner) })
