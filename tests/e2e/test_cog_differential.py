@@ -73,12 +73,10 @@ class Side:
         """Cog refuses a request that comes right after an answer: its place is given back later."""
         self.server.wait_status("READY", "UNHEALTHY", "SETUP_FAILED", "STARTING", "UNKNOWN")
 
-    def ask(self, *words, **options):
-        return self.server.ask(*words, **options)
-
-    def settled(self, *words, **options):
-        self.settle()
-        return self.ask(*words, **options)
+    def ask(self, method, path, *words, **options):
+        if method in ("POST", "PUT") and not path.endswith("/cancel"):
+            self.settle()
+        return self.server.ask(method, path, *words, **options)
 
     def predict(self, *words, **body):
         self.settle()

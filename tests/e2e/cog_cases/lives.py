@@ -10,7 +10,7 @@ from .registry import ASYNC, EVENTS, asked, case, each, seen, without
 def respond_async(side):
     made = seen(side.predict(ASYNC, id="async-1", input=side.watched()))
     side.wait_begun()
-    again = side.ask("PUT", "/predictions/async-1", {"input": side.watched()}, ASYNC)
+    again = side.server.ask("PUT", "/predictions/async-1", {"input": side.watched()}, ASYNC)
     side.open_gate()
     side.settle()
     return {"made": made, "again": {"status": again.status, "body": without(again.json, "logs")}}
@@ -34,13 +34,13 @@ def put_with_an_id(side):
 def put_with_an_odd_id(side):
     ids = ["with space", "ü", "a/b", "%"]
     paths = [f"/predictions/{urllib.parse.quote(one, safe='')}" for one in ids]
-    return [seen(side.settled("PUT", path, {"input": {"s": "a"}})) for path in paths]
+    return [seen(side.ask("PUT", path, {"input": {"s": "a"}})) for path in paths]
 
 
 @case("echo")
 def put_again_after_the_end(side):
     bodies = [{"input": {"s": "a"}}, {"input": {"s": "b"}}]
-    return [seen(side.settled("PUT", "/predictions/again", body)) for body in bodies]
+    return [seen(side.ask("PUT", "/predictions/again", body)) for body in bodies]
 
 
 @case("echo")

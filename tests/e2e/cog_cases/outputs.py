@@ -69,7 +69,7 @@ def context(side):
 @case("train", train=True)
 def training(side):
     asks = [{"input": {"prefix": "hi"}}, {"input": {"prefix": "hi", "steps": 11}}, {"input": {}}]
-    return [seen(side.settled("POST", "/trainings", body)) for body in asks]
+    return [seen(side.ask("POST", "/trainings", body)) for body in asks]
 
 
 @case("train", train=True)
@@ -99,7 +99,7 @@ def predictions_of_a_model_that_can_be_trained(side):
 
 @case("train")
 def training_asked_of_a_server_for_predictions(side):
-    return seen(side.settled("POST", "/trainings", {"input": {"prefix": "hi", "text": "x"}}))
+    return seen(side.ask("POST", "/trainings", {"input": {"prefix": "hi", "text": "x"}}))
 
 
 @case("shape_llm")
