@@ -64,8 +64,8 @@ def loads(data):
 def dumps(value):
     """Bytes of JSON of a value of JSON's own types.
 
-    Raises NotPlain where another type comes, ValueError where a number is not finite, and RecursionError when the value is
-    nested too deep or contains itself.
+    Raises NotPlain where another type comes, ValueError where a number is not finite, and RecursionError when the value
+    is nested too deep or contains itself.
     """
     if type(value) is str:
         if len(value) >= LARGE:
