@@ -315,3 +315,26 @@ pub struct PushAnswer {
     /// `owner/name`
     pub model: String,
 }
+
+/// `POST /api/models/{owner}/{name}/predictions` and `…/deployments/…`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePrediction {
+    pub input: Value,
+    /// A version of the model; absent: the newest.
+    #[serde(default)]
+    pub version: Option<Digest>,
+    /// Texts for the model beside its input.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub context: Map<String, Value>,
+    #[serde(default)]
+    pub webhook: Option<String>,
+    /// `start`, `output`, `logs`, `completed`. Empty: `output` and `completed`.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub webhook_events: Vec<WebhookEvent>,
+    /// Seconds from now after which it is canceled.
+    #[serde(default)]
+    pub cancel_after_s: Option<u64>,
+}

@@ -8,11 +8,16 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
+use crate::pages::guard::page;
+use crate::routes::replicate::gate;
 use crate::routes::{
-    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, shell,
-    status, trees, usage,
+    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, serve,
+    shell, status, trees, usage,
 };
 use crate::server::Server;
+
+mod pages;
+mod replicate;
 
 /// Who may call an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +30,12 @@ pub enum Access {
     Container,
     /// And whoever has a URL that the server signed.
     Signed,
+    /// A browser: the page itself decides what a guest sees.
+    Page,
+    /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
+    Replicate,
+    /// And whoever has a URL that the server signed.
+    ReplicateSigned,
 }
 
 /// What a body holds.
@@ -41,6 +52,11 @@ pub enum Media {
     Frames,
     /// Server-sent events of this schema.
     Events(&'static str),
+    /// `multipart/form-data`.
+    Form,
+    Text,
+    /// A page.
+    Html,
 }
 
 pub struct Endpoint {
@@ -62,6 +78,9 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(call_endpoints());
     all.extend(container_endpoints());
     all.extend(model_endpoints());
+    all.extend(replicate::endpoints());
+    all.extend(pages::endpoints());
+    all.extend(serve_endpoints());
     all
 }
 
@@ -221,6 +240,11 @@ fn container_endpoints() -> Vec<Endpoint> {
     ]
 }
 
+fn serve_endpoints() -> Vec<Endpoint> {
+    let served = (Json("ServeModel"), Lines("ServeEvent"));
+    vec![p("/api/serve", Owner, "Serve a Cog model on a port of its own", served, post(serve::model))]
+}
+
 fn model_endpoints() -> Vec<Endpoint> {
     let pushed = (Json("PushVersion"), Json("PushAnswer"));
     let configured = (Json("Configuration"), Json("Configuration"));
@@ -238,6 +262,27 @@ fn model_endpoints() -> Vec<Endpoint> {
             "Say on what a model runs, and how often at once",
             configured,
             post(models::configure),
+        ),
+        p(
+            "/api/models/{owner}/{name}/predictions",
+            Owner,
+            "Run a model, and wait for it",
+            (Json("CreatePrediction"), Json("Prediction")),
+            post(predictions::create),
+        ),
+        g(
+            "/api/predictions/{id}",
+            Owner,
+            "Wait for a prediction",
+            Json("Prediction"),
+            get(predictions::show),
+        ),
+        p(
+            "/api/predictions/{id}/cancel",
+            Owner,
+            "Cancel it",
+            (Nothing, Json("Prediction")),
+            post(predictions::cancel),
         ),
         g(
             "/api/predictions/{id}/events",
@@ -271,6 +316,15 @@ pub fn router(server: Arc<Server>) -> Router {
             }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
+            }
+            Access::Page => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), page))
+            }
+            Access::Replicate => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))
+            }
+            Access::ReplicateSigned => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::signed))
             }
         };
         router = router.route(endpoint.path, handler);

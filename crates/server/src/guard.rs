@@ -11,6 +11,7 @@ use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{AppId, BatchId, CallId, FunctionId};
 
 use crate::answer::{Failure, not_found};
+use crate::routes::replicate;
 use crate::server::Server;
 
 /// A container of this app speaks, over a connection that its agent made.
@@ -117,12 +118,22 @@ fn check_version(client: &str) -> Result<(), Failure> {
     Err(ErrorBody::new(ErrorCode::VersionMismatch, text).hint(hint).into())
 }
 
-pub async fn unknown(uri: Uri) -> Failure {
+pub async fn unknown(State(server): State<Arc<Server>>, headers: HeaderMap, uri: Uri) -> Response {
+    if uri.path().starts_with(replicate::ROOT) {
+        return replicate::unknown(&uri);
+    }
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|text| text.contains("text/html")) {
+        return crate::pages::unknown(&server, &headers, &uri);
+    }
     let error = ErrorBody::new(ErrorCode::NotFound, format!("there is no {}", uri.path()));
-    error.hint("docs/openapi.json lists what there is").into()
+    Failure(error.hint("docs/openapi.json lists what there is")).into_response()
 }
 
 pub async fn wrong_method(method: Method, uri: Uri) -> Response {
+    if uri.path().starts_with(replicate::ROOT) {
+        return replicate::wrong_method(&method, &uri);
+    }
     let text = format!("{} does not take {method}", uri.path());
     let mut response = Failure(ErrorBody::new(ErrorCode::BadRequest, text)).into_response();
     *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;

@@ -1,5 +1,6 @@
 //! The HTTP API and the control plane.
 
+pub mod address;
 pub mod answer;
 mod door;
 pub mod endpoints;
@@ -9,6 +10,7 @@ mod janitor;
 pub mod memory;
 pub mod models;
 mod openapi;
+mod pages;
 mod routes;
 mod serve;
 pub mod server;

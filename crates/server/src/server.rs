@@ -13,9 +13,11 @@ use clunk_runtime::{Limits, Runtime};
 use clunk_store::{Blobs, SqliteStore};
 use tokio_util::sync::CancellationToken;
 
+use crate::address::public_url_from_env;
 use crate::answer::{io_error, store_error};
 use crate::engine::Engine;
 use crate::models::{Models, Parts};
+use crate::routes::replicate::{Dialect, Settings, webhook_presenter};
 use crate::state::{StateDir, Token};
 
 /// Processes and threads of a build step.
@@ -28,6 +30,10 @@ pub struct Server {
     pub blobs: Blobs,
     pub token: Token,
     pub url: String,
+    /// The URL by which clients know the server, when the operator says so; without a slash at the end.
+    pub public_url: Option<String>,
+    /// What Replicate's API remembers between requests.
+    pub replicate: Arc<Dialect>,
     pub state_dir: PathBuf,
     /// A folder for files without names.
     pub temporary: PathBuf,
@@ -79,12 +85,16 @@ impl Server {
             stopping: stopping.clone(),
         };
         let models = Models::open(parts, path)?;
+        let dialect = Arc::new(Dialect::new(Settings::from_env()?));
+        models.set_presenter(webhook_presenter(dialect.clone(), url));
         Ok(Arc::new(Self {
             engine,
             models,
             blobs,
             token,
             url: url.into(),
+            public_url: public_url_from_env()?,
+            replicate: dialect,
             state_dir: path.clone(),
             temporary,
             started: Instant::now(),

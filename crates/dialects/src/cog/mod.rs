@@ -3,7 +3,7 @@
 mod build;
 pub mod config;
 mod environment;
-mod nearest;
+pub(crate) mod nearest;
 pub mod problem;
 pub mod project;
 mod read;

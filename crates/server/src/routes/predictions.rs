@@ -1,25 +1,103 @@
-//! Predictions: their events as they happen, and their webhooks once more.
+//! Predictions: create, show, cancel, their events as they happen, and their webhooks once more.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use clunk_core::model::PredictionId;
+use clunk_core::error::{ErrorBody, ErrorCode};
+use clunk_core::model::{CreatePrediction, ModelName, PredictionId, Source, Webhook};
 use futures_util::stream;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use super::id;
-use crate::answer::Failure;
-use crate::models::{Event, Followed, Models};
+use super::{id, json as read_json, query};
+use crate::answer::{Failure, not_found};
+use crate::models::{Event, Followed, Models, NewPrediction, Target};
 use crate::server::Server;
 
 /// A quiet stream says something this often, so that both ends notice when the other is gone.
 const PING: Duration = Duration::from_secs(15);
+
+/// How long a request waits for an end, in seconds.
+const MAX_WAIT_S: u64 = 60;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    #[serde(default)]
+    wait_s: u64,
+}
+
+impl Wait {
+    fn until(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.wait_s.min(MAX_WAIT_S))
+    }
+}
+
+pub async fn create(
+    State(server): State<Arc<Server>>,
+    Path((owner, name)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let wait: Wait = query(&uri)?;
+    let asked: CreatePrediction = read_json(body).await?;
+    let model = ModelName::new(&owner, &name)
+        .map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
+    let target = match asked.version {
+        Some(id) if server.models.version(id).await?.model != model => {
+            return Err(not_found(format_args!("version {} of {model}", id.short())));
+        }
+        Some(id) => Target::Version(id),
+        None => Target::Model(model),
+    };
+    let new = NewPrediction {
+        target,
+        input: asked.input,
+        context: asked.context,
+        source: Source::Api,
+        webhook: asked.webhook.map(|url| Webhook { url, events: asked.webhook_events }),
+        cancel_after: asked.cancel_after_s.map(Duration::from_secs),
+        base_url: base_url(&server, &headers),
+    };
+    let made = server.models.create(new).await.map_err(ErrorBody::from)?;
+    let made = if wait.wait_s > 0 { server.models.wait(made.id, wait.until()).await? } else { made };
+    Ok((StatusCode::CREATED, Json(server.models.shown(&made))).into_response())
+}
+
+fn base_url(server: &Server, headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    host.map_or_else(|| server.url.clone(), |host| format!("http://{host}"))
+}
+
+pub async fn show(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+    uri: Uri,
+) -> Result<Json<Value>, Failure> {
+    let wait: Wait = query(&uri)?;
+    let found = match wait.wait_s {
+        0 => server.models.prediction(id(&text)?).await?,
+        _ => server.models.wait(id(&text)?, wait.until()).await?,
+    };
+    Ok(Json(server.models.shown(&found)))
+}
+
+pub async fn cancel(
+    State(server): State<Arc<Server>>,
+    Path(text): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let found = server.models.cancel(id(&text)?).await?;
+    Ok(Json(server.models.shown(&found)))
+}
 
 /// Events from the start, or behind the one that `Last-Event-ID` names.
 pub async fn events(

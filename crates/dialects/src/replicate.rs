@@ -1,1 +1,0 @@
-//! Replicate's HTTP API v1: its objects, made from the core's records.
