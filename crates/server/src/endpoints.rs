@@ -11,8 +11,8 @@ use crate::guard;
 use crate::pages::guard::page;
 use crate::routes::replicate::gate;
 use crate::routes::{
-    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, shell,
-    status, trees, usage,
+    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, serve,
+    shell, status, trees, usage,
 };
 use crate::server::Server;
 
@@ -80,6 +80,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(model_endpoints());
     all.extend(replicate::endpoints());
     all.extend(pages::endpoints());
+    all.extend(serve_endpoints());
     all
 }
 
@@ -237,6 +238,11 @@ fn container_endpoints() -> Vec<Endpoint> {
         p("/api/containers/{id}/stop", Owner, "Stop a container", (Nothing, Nothing), post(containers::stop)),
         p("/api/containers/{id}/exec", Owner, "Run a program in it", terminal, post(containers::exec)),
     ]
+}
+
+fn serve_endpoints() -> Vec<Endpoint> {
+    let served = (Json("ServeModel"), Lines("ServeEvent"));
+    vec![p("/api/serve", Owner, "Serve a Cog model on a port of its own", served, post(serve::model))]
 }
 
 fn model_endpoints() -> Vec<Endpoint> {

@@ -3,8 +3,8 @@
 use clunk_core::api::{
     AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord,
     CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, ExportImage,
-    FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status,
-    TreeAnswer, UsageRow,
+    FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, ServeEvent,
+    ServeModel, SpawnAnswer, Status, TreeAnswer, UsageRow,
 };
 use clunk_core::model::{Configuration, CreatePrediction, PushAnswer, PushVersion};
 use serde_json::{Map, Value, json};
@@ -103,7 +103,7 @@ fn schemas() -> Value {
     add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall Configuration ContainerRecord CreateApp
         CreateAppAnswer CreateImage CreatePrediction CreateTree CreateVariant ErrorAnswer ExportImage FunctionRecord Health
         ImageDetail ImageRecord
-        OpenShell PruneAnswer PushAnswer PushVersion Scaling SpawnAnswer Status TreeAnswer UsageRow);
+        OpenShell PruneAnswer PushAnswer PushVersion Scaling ServeEvent ServeModel SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))
