@@ -3,11 +3,13 @@
 import json
 import re
 import signal
+import struct
 import urllib.error
 import urllib.request
+import zlib
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, wait_until
 
 EXAMPLES = ROOT / "examples" / "cog"
 
@@ -42,7 +44,7 @@ def test_the_first_example_is_run_pushed_shown_and_deleted(home):
 def test_text_comes_as_it_is_made_and_logs_beside_it(home, tmp_path):
     folder = model(
         tmp_path / "m",
-        'class Runner(BaseRunner):\n    def run(self, n: int = 3) -> ConcatenateIterator[str]:\n'
+        "class Runner(BaseRunner):\n    def run(self, n: int = 3) -> ConcatenateIterator[str]:\n"
         '        for at in range(n):\n            print("at", at)\n            yield f"{at} "\n',
     )
     done = home.run("run", folder)
@@ -70,7 +72,9 @@ def test_files_go_in_and_come_out_unchanged(home, tmp_path, size):
 
 
 def test_a_model_that_raises_and_one_that_cannot_start(home, tmp_path):
-    folder = model(tmp_path / "m", "class Runner:\n    def run(self, s: str = 'bad thing') -> str:\n        raise ValueError(s)\n")
+    folder = model(
+        tmp_path / "m", "class Runner:\n    def run(self, s: str = 'bad thing') -> str:\n        raise ValueError(s)\n"
+    )
     done = home.run("run", folder)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" in done.stderr
@@ -78,11 +82,14 @@ def test_a_model_that_raises_and_one_that_cannot_start(home, tmp_path):
     folder = model(tmp_path / "n", "import nowhere_at_all\nclass Runner:\n    def run(self) -> str: ...\n")
     done = home.run("run", folder)
     assert done.returncode == 1
-    assert "nowhere_at_all" in done.stderr
+    assert 'File "/src/run.py", line 3, in <module>' in done.stderr
+    assert "No module named 'nowhere_at_all'" in done.stderr.rpartition("error:")[2]
 
 
 def test_mistakes_are_told_before_anything_is_built(home, tmp_path):
-    folder = model(tmp_path / "m", "class Runner:\n    def run(self, n: int = Input(default=0, ge=2)) -> str: ...\n", "rnu: x\n")
+    folder = model(
+        tmp_path / "m", "class Runner:\n    def run(self, n: int = Input(default=0, ge=2)) -> str: ...\n", "rnu: x\n"
+    )
     done = home.run("push", folder, "me/m")
     assert done.returncode == 1
     assert "cog.yaml:" in done.stderr
@@ -92,7 +99,8 @@ def test_mistakes_are_told_before_anything_is_built(home, tmp_path):
 def test_ctrl_c_cancels_the_prediction(home, tmp_path):
     folder = model(
         tmp_path / "m",
-        "import time\nclass Runner:\n    def run(self) -> str:\n        print('begun', flush=True)\n        time.sleep(3600)\n",
+        "import time\nclass Runner:\n    def run(self) -> str:\n        print('begun', flush=True)\n"
+        "        time.sleep(3600)\n",
     )
     running = home.popen("run", folder)
     for line in running.stderr:
@@ -113,6 +121,51 @@ def test_a_training_makes_a_version_that_has_learned(home, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "weights.json").read_text())["The"] == {"parrot": 1}
     assert home.ok("run", "me/parrot", "-i", "start=The").strip() == "The parrot said hello to the crew."
+
+
+def test_the_example_with_pictures(home, tmp_path):
+    rows = b"".join(b"\0" + (b"\xff\0\0" * 16 if row < 8 else b"\0\0\xff" * 16) for row in range(16))
+    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    head = struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0)
+    picture = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "in.png").write_bytes(picture)
+    words = ("-i", "image=@in.png", "-i", "radius=4")
+    assert home.ok("run", EXAMPLES / "blur", *words, "-o", "out.png", cwd=tmp_path) == "out.png\n"
+    made = (tmp_path / "out.png").read_bytes()
+    assert made.startswith(b"\x89PNG") and made[16:24] == picture[16:24]
+    assert made != picture
+    # Without -o it has the name that the model gave it.
+    assert home.ok("run", EXAMPLES / "blur", *words, "-i", "format=webp", cwd=tmp_path) == "blurred.webp\n"
+    assert (tmp_path / "blurred.webp").read_bytes()[8:12] == b"WEBP"
+
+
+def test_the_example_that_streams(home):
+    said = home.ok(
+        "run", EXAMPLES / "stream", "-i", "words=30", "-i", "words_per_second=1000", "-i", "prompt=the value"
+    )
+    assert len(said.split()) == 30
+    assert said == home.ok(
+        "run", EXAMPLES / "stream", "-i", "words=30", "-i", "words_per_second=1000", "-i", "prompt=the value"
+    )
+
+
+def test_the_example_with_many_at_once(home):
+    home.ok("push", EXAMPLES / "concurrent", "me/concurrent")
+    running = [home.popen("run", "me/concurrent", "-i", f"text=a b {number}", "--json") for number in range(6)]
+    done = [json.loads(process.communicate(timeout=120)[0]) for process in running]
+    assert ["".join(one["output"]) for one in done] == [f"a b {number}" for number in range(6)]
+    # One replica has them all: some began while others ran.
+    assert max(one["metrics"]["running_at_start"] for one in done) > 1
+
+
+def test_the_example_with_a_real_model(home):
+    texts = ("A cat sleeps on the sofa.", "A kitten naps on the couch.", "Shares fell on Monday.")
+    words = [word for text in texts for word in ("-i", f"texts={text}")]
+    made = json.loads(home.ok("run", EXAMPLES / "embeddings", *words, timeout=600))
+    assert [len(vector) for vector in made["vectors"]] == [384] * 3
+    same, near, far = made["likeness"]
+    assert same == pytest.approx(1, abs=1e-4)
+    assert near > 0.5 > far
 
 
 def get(url, body=None):
@@ -136,6 +189,7 @@ def test_serving_a_folder(home, how):
             if found:
                 break
         assert found, "".join(lines)
+        wait_until("ready", lambda: get(f"{found[0]}/health-check")[1]["status"] == "READY")
         status, prediction = get(f"{found[0]}/predictions", {"input": {"name": "you"}})
         assert (status, prediction["status"], prediction["output"]) == (200, "succeeded", "hello you")
         assert get(f"{found[0]}/predictions", {"input": {}})[0] == 422

@@ -418,6 +418,42 @@ fn columns() -> u16 {
     80
 }
 
+/// A Cog model to serve as its own container would, for as long as the answer is read.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServeModel {
+    pub name: String,
+    /// Address of this machine to listen on. None: `127.0.0.1`.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// 0: any.
+    pub port: u16,
+    /// Runs predictions.
+    #[serde(default)]
+    pub function: Option<FunctionSpec>,
+    /// Runs trainings.
+    #[serde(default)]
+    pub train: Option<FunctionSpec>,
+    /// What inputs are held against, and `/openapi.json` answers.
+    #[serde(default)]
+    #[schema(value_type = Option<Object>)]
+    pub openapi_schema: Option<serde_json::Value>,
+    #[serde(default)]
+    pub cog_version: String,
+    /// Output files are put below this address; without it they become data URLs.
+    #[serde(default)]
+    pub upload_url: Option<String>,
+}
+
+/// One line about a model that is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ServeEvent {
+    Listening { url: String },
+    Log { stream: String, text: String },
+    Ping,
+}
+
 /// One line of an app's event stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use clunk_agent::frame::control;
 use clunk_core::id::{ContainerId, ReplicaId};
@@ -59,6 +60,11 @@ pub struct Entry {
 }
 
 impl HostConfig {
+    /// What runs predictions, and what runs trainings; `inherited` is the environment below the model's own.
+    pub fn programs(&self, inherited: &[(String, String)]) -> (Option<Program>, Option<Program>) {
+        (self.program(Kind::Prediction, inherited), self.program(Kind::Training, inherited))
+    }
+
     /// The program of a task; None when the model has no such task.
     fn program(&self, kind: Kind, inherited: &[(String, String)]) -> Option<Program> {
         let entry = match (kind, &self.module, &self.qualname) {
@@ -138,21 +144,21 @@ pub enum HostError {
     Adopt(std::io::Error),
 }
 
-/// A server of the model with plain child processes. For a process that does nothing else.
-pub fn model_server(
-    config: HostConfig,
+/// Serves a model with plain child processes until it is told to stop. For a process that does nothing else.
+pub async fn serve(
+    mut config: HostConfig,
     options: HostOptions,
+    listener: TcpListener,
     stopping: CancellationToken,
-) -> Result<Arc<ModelServer>, HostError> {
+) -> Result<(), HostError> {
     let mut settings = Settings::read(|name| std::env::var(name).ok())?;
     settings.upload_url = options.upload_url;
-    let mut config = config;
     config.concurrency = settings.concurrency.unwrap_or(config.concurrency).max(1);
     let inherited: Vec<_> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let predict = config.program(Kind::Prediction, &inherited).filter(|_| !options.train_only);
-    let train = config.program(Kind::Training, &inherited);
+    let (predict, train) = config.programs(&inherited);
+    let predict = predict.filter(|_| !options.train_only);
     let model = Model {
         name: "model".into(),
         version: config.version.as_deref().map(Into::into),
@@ -163,16 +169,58 @@ pub fn model_server(
         train,
     };
     let runtime = Arc::new(ProcessRuntime::adopting().map_err(HostError::Adopt)?);
-    let sink: Sink = Arc::new(print);
-    Ok(ModelServer::new(model, settings, runtime, Some(sink), stopping)?)
+    let printer = Printer::start();
+    let server = ModelServer::new(model, settings, runtime, Some(printer.sink()), stopping)?;
+    server.serve(listener).await;
+    let _ = tokio::task::spawn_blocking(move || printer.finish()).await;
+    Ok(())
 }
 
-/// What the model prints is what its server prints. Nobody may read it.
-fn print(stream: &str, text: &str) {
-    let _ = match stream {
-        "stderr" => std::io::stderr().lock().write_all(text.as_bytes()),
-        _ => std::io::stdout().lock().write_all(text.as_bytes()),
-    };
+/// Pieces of output that wait to be written. A terminal or a log that hangs must not hold the server: what does not fit
+/// is dropped; predictions have their own logs.
+const PRINTED_MAX: usize = 4096;
+/// At the end, what still waits may take so long.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Prints what the model prints, on a thread of its own.
+struct Printer {
+    pieces: mpsc::SyncSender<Option<(bool, String)>>,
+    done: mpsc::Receiver<()>,
+}
+
+impl Printer {
+    fn start() -> Self {
+        let (pieces, waiting) = mpsc::sync_channel::<Option<(bool, String)>>(PRINTED_MAX);
+        let (finished, done) = mpsc::sync_channel(1);
+        // Ends with the process, or when it is told that nothing follows.
+        std::thread::spawn(move || {
+            while let Ok(Some((is_error, text))) = waiting.recv() {
+                // Nobody may read it.
+                let _ = match is_error {
+                    true => std::io::stderr().lock().write_all(text.as_bytes()),
+                    false => {
+                        let mut out = std::io::stdout().lock();
+                        out.write_all(text.as_bytes()).and_then(|()| out.flush())
+                    }
+                };
+            }
+            let _ = finished.try_send(());
+        });
+        Self { pieces, done }
+    }
+
+    fn sink(&self) -> Sink {
+        let pieces = self.pieces.clone();
+        Arc::new(move |stream: &str, text: &str| {
+            drop(pieces.try_send(Some((stream == "stderr", text.into()))));
+        })
+    }
+
+    fn finish(self) {
+        if self.pieces.try_send(None).is_ok() {
+            let _ = self.done.recv_timeout(LAST_WORDS);
+        }
+    }
 }
 
 /// Listens on an address; the error says what is wrong with it.

@@ -1,15 +1,16 @@
 //! A lane: the queue of one task of a model (predictions, or trainings), and the one process that works it off.
 
+mod checking;
+mod delivering;
 mod owner;
 mod starting;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use clunk_agent::{CallEnd, Dispatch, Payload, Raised, Replica};
+use clunk_agent::{CallEnd, Dispatch, Payload, Replica};
 use clunk_core::id::{AppId, CallId, ReplicaId};
 use clunk_dialects::cog::validate::InputSchema;
 use clunk_runtime::{ContainerSpec, Runtime};
@@ -19,8 +20,8 @@ use crate::counters::Counters;
 use crate::health::Setup;
 use crate::life::{self, Action, Change, Event, Health, Outcome, Step};
 use crate::output::Files;
-use crate::prediction::{Part, Prediction};
-use crate::record::{Json, Output, Record};
+use crate::prediction::Prediction;
+use crate::record::{Json, Record};
 use crate::request::Asked;
 use crate::settings::Settings;
 
@@ -30,10 +31,6 @@ const RECENT_MAX: usize = 1000;
 const RECENT_BYTES: usize = 64 << 20;
 /// Bytes of inputs that wait.
 const QUEUED_BYTES: u64 = 1 << 30;
-/// Values of a generator that are credited together: half of what it may be ahead.
-const CREDIT: usize = 32;
-/// A health check that takes longer has failed.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Arguments that a frame carries itself.
 const INLINE_MAX: usize = 1 << 20;
 
@@ -234,10 +231,10 @@ impl Lane {
     /// Takes a prediction. One with the same id that is known already is the answer instead; the flag says which.
     pub fn submit(self: &Arc<Self>, asked: Asked, detached: bool) -> Result<Submitted, Refusal> {
         let mut work = self.work();
-        if let Some(known) = asked.id.as_ref().and_then(|id| work.known.get(id)) {
-            if !known.is_ended() || (asked.idempotent && known.is_of(&asked)) {
-                return Ok(Submitted { prediction: known.clone(), created: false, first: None });
-            }
+        if let Some(known) = asked.id.as_ref().and_then(|id| work.known.get(id))
+            && (!known.is_ended() || (asked.idempotent && known.is_of(&asked)))
+        {
+            return Ok(Submitted { prediction: known.clone(), created: false, first: None });
         }
         self.admit(&mut work)?;
         let payload = arguments(&asked).map_err(|error| Refusal::NotReady {
@@ -385,136 +382,6 @@ impl Lane {
         self.changed.send_replace(());
     }
 
-    /// A part of an output has come.
-    fn deliver(self: &Arc<Self>, prediction: &Arc<Prediction>, part: Part) {
-        let Some(part) = prediction.post(part) else { return };
-        let json = match &part {
-            Part::Raised(_) => Some(Bytes::new()),
-            Part::Chunk(value) | Part::Whole(value) => self.files.at_once(value),
-        };
-        match json {
-            Some(json) => self.publish(prediction, part, json),
-            None => {
-                prediction.open_outbox(part);
-                let (lane, prediction) = (self.clone(), prediction.clone());
-                // Ends with the outbox; each upload has its own time limit.
-                tokio::spawn(async move {
-                    while let Some(part) = prediction.next_part() {
-                        lane.deliver_slowly(&prediction, part).await;
-                    }
-                });
-            }
-        }
-    }
-
-    async fn deliver_slowly(self: &Arc<Self>, prediction: &Arc<Prediction>, part: Part) {
-        if prediction.is_ended() {
-            return;
-        }
-        let (value, whole) = match part {
-            Part::Raised(_) => return self.publish(prediction, part, Bytes::new()),
-            Part::Chunk(value) => (value, false),
-            Part::Whole(value) => (value, true),
-        };
-        let rest = clunk_agent::Value::from(Payload::Memory(Bytes::new()));
-        match self.files.deliver(value).await {
-            Ok(json) if whole => self.publish(prediction, Part::Whole(rest), json),
-            Ok(json) => self.publish(prediction, Part::Chunk(rest), json),
-            Err(error) => self.give_up(prediction, error),
-        }
-    }
-
-    fn publish(self: &Arc<Self>, prediction: &Arc<Prediction>, part: Part, json: Bytes) {
-        match part {
-            Part::Raised(raised) => {
-                let canceled = raised.kind.ends_with("CancelationException");
-                let kind = raised.kind.strip_prefix("builtins.").unwrap_or(&raised.kind);
-                let text = if raised.message.is_empty() {
-                    kind.into()
-                } else {
-                    format!("{kind}: {}", raised.message)
-                };
-                self.advance(prediction, Event::Raised { canceled }, |record| {
-                    if record.state == life::State::Ended(Outcome::Failed) {
-                        record.error = Some(text);
-                    }
-                });
-            }
-            Part::Whole(_) => {
-                let ended = |record: &mut Record| match (&record.output, json.is_empty()) {
-                    // The end of an iterator, which gave nothing.
-                    (Output::None, true) => record.output = Output::Many(Vec::new()),
-                    (_, true) => {}
-                    (_, false) => {
-                        record.output_bytes = json.len();
-                        record.output = Output::One(json);
-                    }
-                };
-                self.advance(prediction, Event::Returned, ended);
-            }
-            Part::Chunk(_) => {
-                let (fits, count, number) =
-                    prediction.change(|record| (record.add(json), record.chunks().len(), record.number));
-                if !fits {
-                    return self.give_up(prediction, "the output has become too large".into());
-                }
-                if count % CREDIT == 0 {
-                    let replica = self.work().replica.clone();
-                    if let Some(replica) = replica {
-                        replica.credit(number, CREDIT as u32);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Its output cannot be delivered.
-    fn give_up(self: &Arc<Self>, prediction: &Arc<Prediction>, error: String) {
-        self.advance(prediction, Event::GivenUp, |record| record.error = Some(error));
-        self.interrupt(prediction);
-    }
-
-    /// Asks the model whether it is well, when it has time. What is wrong, or None.
-    pub async fn check(self: &Arc<Self>) -> Option<String> {
-        let (answer, number) = {
-            let mut work = self.work();
-            let idle = work.health == Health::Up && work.free == self.concurrency() && work.queue.is_empty();
-            if !idle || work.retiring || work.checks == Some(false) {
-                return work.sick.clone();
-            }
-            let replica = work.replica.clone()?;
-            let (sender, answer) = oneshot::channel();
-            let number = work.next;
-            work.next += 1;
-            work.free -= 1;
-            work.running.insert(number, Job::Check(sender));
-            let nothing = Payload::Memory(Bytes::new());
-            replica.send(&[self.dispatch(number, "method=healthcheck\n".into(), nothing)], false);
-            (answer, number)
-        };
-        let sick = match tokio::time::timeout(CHECK_TIMEOUT, answer).await {
-            Ok(Ok(CallEnd::Returned(value))) => match &value.payload {
-                Payload::Memory(json) if &json[..] == b"null" => {
-                    self.work().checks = Some(false);
-                    None
-                }
-                Payload::Memory(json) if &json[..] == b"true" => None,
-                _ => Some("Healthcheck failed: user-defined healthcheck returned False".into()),
-            },
-            Ok(Ok(CallEnd::Raised(raised))) => Some(format!("Healthcheck failed: {}", told(&raised))),
-            Ok(Err(_)) => Some("Healthcheck failed: the model's process ended meanwhile".into()),
-            Err(_) => {
-                let replica = self.work().replica.clone();
-                if let Some(replica) = replica {
-                    replica.cancel(number);
-                }
-                Some("Healthcheck failed: timed out after 5.0 seconds".into())
-            }
-        };
-        self.work().sick.clone_from(&sick);
-        sick
-    }
-
     fn step(self: &Arc<Self>, work: &mut Work, what: Change) {
         let (health, step) = life::change(work.health, what);
         work.health = health;
@@ -525,12 +392,6 @@ impl Lane {
         }
         self.changed.send_replace(());
     }
-}
-
-/// An exception, as Python ends a traceback.
-fn told(raised: &Raised) -> String {
-    let kind = raised.kind.strip_prefix("builtins.").unwrap_or(&raised.kind);
-    if raised.message.is_empty() { kind.into() } else { format!("{kind}: {}", raised.message) }
 }
 
 /// The arguments of a call, in a memory file when they are large.

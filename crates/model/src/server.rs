@@ -30,6 +30,8 @@ const HEAD_MAX: usize = 64 << 10;
 const CONNECTIONS_MAX: usize = 8192;
 /// What is running when the server is told to stop may take so long.
 const DRAIN: Duration = Duration::from_secs(30);
+/// Their webhooks may take so long to be delivered.
+const LAST_WEBHOOKS: Duration = Duration::from_secs(10);
 /// After that, connections may take so long to read their answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// After the system had no room for a connection.
@@ -148,6 +150,7 @@ impl ModelServer {
             self.stopping.cancelled().await;
             let drained = self.lanes().map(|lane| lane.close(DRAIN));
             futures_util::future::join_all(drained).await;
+            self.webhooks.drain(LAST_WEBHOOKS).await;
         };
         tokio::select! {
             () = accepting => {}

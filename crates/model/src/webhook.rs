@@ -71,6 +71,11 @@ impl Webhooks {
         });
     }
 
+    /// Waits until every receiver has been told, for so long at most.
+    pub async fn drain(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.places.acquire_many(FOLLOWED_MAX as u32)).await;
+    }
+
     async fn tell_all(&self, prediction: &Prediction, hook: &Hook, trace: &Trace) {
         let mut told = Told::default();
         let mut logs_due = Instant::now();

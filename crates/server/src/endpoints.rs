@@ -8,13 +8,15 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
+use crate::pages::guard::page;
 use crate::routes::replicate::gate;
 use crate::routes::{
-    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, shell,
-    status, trees, usage,
+    apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, serve,
+    shell, status, trees, usage,
 };
 use crate::server::Server;
 
+mod pages;
 mod replicate;
 
 /// Who may call an endpoint.
@@ -28,6 +30,8 @@ pub enum Access {
     Container,
     /// And whoever has a URL that the server signed.
     Signed,
+    /// A browser: the page itself decides what a guest sees.
+    Page,
     /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
     Replicate,
     /// And whoever has a URL that the server signed.
@@ -51,6 +55,8 @@ pub enum Media {
     /// `multipart/form-data`.
     Form,
     Text,
+    /// A page.
+    Html,
 }
 
 pub struct Endpoint {
@@ -73,6 +79,8 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(container_endpoints());
     all.extend(model_endpoints());
     all.extend(replicate::endpoints());
+    all.extend(pages::endpoints());
+    all.extend(serve_endpoints());
     all
 }
 
@@ -232,6 +240,11 @@ fn container_endpoints() -> Vec<Endpoint> {
     ]
 }
 
+fn serve_endpoints() -> Vec<Endpoint> {
+    let served = (Json("ServeModel"), Lines("ServeEvent"));
+    vec![p("/api/serve", Owner, "Serve a Cog model on a port of its own", served, post(serve::model))]
+}
+
 fn model_endpoints() -> Vec<Endpoint> {
     let pushed = (Json("PushVersion"), Json("PushAnswer"));
     let configured = (Json("Configuration"), Json("Configuration"));
@@ -303,6 +316,9 @@ pub fn router(server: Arc<Server>) -> Router {
             }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
+            }
+            Access::Page => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), page))
             }
             Access::Replicate => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))

@@ -3,8 +3,8 @@
 use clunk_core::api::{
     AppEvent, AppRecord, BatchRecord, BlobsAnswer, CallEvent, CallRecord, CancelCall, ContainerRecord,
     CreateApp, CreateAppAnswer, CreateImage, CreateTree, CreateVariant, ErrorAnswer, ExportImage,
-    FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, SpawnAnswer, Status,
-    TreeAnswer, UsageRow,
+    FunctionRecord, Health, ImageDetail, ImageRecord, OpenShell, PruneAnswer, Scaling, ServeEvent,
+    ServeModel, SpawnAnswer, Status, TreeAnswer, UsageRow,
 };
 use clunk_core::model::{Configuration, CreatePrediction, PushAnswer, PushVersion};
 use serde_json::{Map, Value, json};
@@ -87,6 +87,7 @@ fn content(media: Media) -> Value {
         Media::Form => json!({"multipart/form-data": {}}),
         Media::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
         Media::Frames => json!({"application/x-clunk-frames": {}}),
+        Media::Html => json!({"text/html": {}}),
         Media::Events(name) => json!({"text/event-stream": {"schema": reference(name)}}),
     }
 }
@@ -102,7 +103,7 @@ fn schemas() -> Value {
     add!(AppEvent AppRecord BatchRecord BlobsAnswer CallEvent CallRecord CancelCall Configuration ContainerRecord CreateApp
         CreateAppAnswer CreateImage CreatePrediction CreateTree CreateVariant ErrorAnswer ExportImage FunctionRecord Health
         ImageDetail ImageRecord
-        OpenShell PruneAnswer PushAnswer PushVersion Scaling SpawnAnswer Status TreeAnswer UsageRow);
+        OpenShell PruneAnswer PushAnswer PushVersion Scaling ServeEvent ServeModel SpawnAnswer Status TreeAnswer UsageRow);
     let mut schemas: Map<String, Value> = found
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).expect("a schema has a JSON form")))
@@ -114,6 +115,8 @@ fn schemas() -> Value {
     replicate_schemas(&mut schemas);
     let function = json!({"type": "object", "properties": {"function": {"type": "string"}}});
     schemas.insert("VariantAnswer".into(), function);
+    let ticket = json!({"type": "object", "properties": {"ticket": {"type": "string"}, "expires_s": {"type": "integer"}}});
+    schemas.insert("Ticket".into(), ticket);
     schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
     let status = json!({"type": "string", "enum": ["starting", "processing", "succeeded", "failed", "canceled", "aborted"]});
     let id = json!({"type": "string"});

@@ -28,7 +28,7 @@ class Runner(BaseRunner):
         ):
             __import__(module)
             for value in vars(sys.modules[module]).values():
-                words += (getattr(value, "__doc__", None) or "").split()
+                words += str(getattr(value, "__doc__", None) or "").split()
         self.following = defaultdict(list)
         for place in range(len(words) - ORDER):
             self.following[tuple(words[place : place + ORDER])].append(words[place + ORDER])

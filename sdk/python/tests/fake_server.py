@@ -384,7 +384,8 @@ class FakeApp:
 
 def answer(connection, status, body, headers=()):
     data = json.dumps(body).encode() if isinstance(body, (dict, list)) else body
-    head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n"
+    # An answer without content says nothing of its length.
+    head = f"HTTP/1.1 {status} X\r\n" + (f"content-length: {len(data)}\r\n" if status != 204 else "")
     head += "".join(f"{name}: {value}\r\n" for name, value in dict(headers).items())
     connection.sendall(head.encode() + b"\r\n" + data if len(data) < 65536 else head.encode() + b"\r\n")
     if len(data) >= 65536:

@@ -179,6 +179,28 @@ def test_inputs_kept_in_a_class(tmp_path):
     )
 
 
+def test_a_signature_names_what_stands_above_it_in_its_class(tmp_path):
+    source = """
+        class Predictor(BasePredictor):
+            STEPS = 20
+            MOST = STEPS * 5
+            sizes = ["s", "l"]
+            seed = Input(default=3, description="start")
+            started = open("/dev/null")
+            def predict(
+                self, steps: int = Input(default=STEPS, le=MOST), size: str = Input(default="s", choices=sizes), n: int = STEPS,
+                seed: int = seed,
+            ) -> str: ...
+    """
+    schema = of(tmp_path, source)
+    assert schema.problems == []
+    schemas = schema.document["components"]["schemas"]
+    made = schemas["Input"]["properties"]
+    assert (made["steps"]["default"], made["steps"]["maximum"], made["n"]["default"]) == (20, 100, 20)
+    assert schemas["size"]["enum"] == ["s", "l"]
+    assert (made["seed"]["default"], made["seed"]["description"]) == (3, "start")
+
+
 OUTPUTS = [
     ("str", '{"title":"Output","type":"string"}'),
     ("int", '{"title":"Output","type":"integer"}'),

@@ -38,18 +38,17 @@ pub fn run(args: ModelServer, output: Output) -> anyhow::Result<ExitCode> {
     executor.block_on(async {
         let stopping = CancellationToken::new();
         let options = HostOptions { train_only: args.mode == "train", upload_url: args.upload_url.clone() };
-        let server = host::model_server(config, options, stopping.clone()).map_err(|error| {
+        // Ends with the process.
+        tokio::spawn(stop_on_signal(stopping.clone(), args.await_explicit_shutdown)?);
+        let address = listener.local_addr()?;
+        output.say(format_args!("listening on http://{address}"));
+        host::serve(config, options, listener, stopping).await.map_err(|error| {
             ui::error(
                 ErrorCode::BadRequest,
                 error.to_string(),
                 "look at the model's cog.yaml and environment",
             )
         })?;
-        // Ends with the process.
-        tokio::spawn(stop_on_signal(stopping, args.await_explicit_shutdown)?);
-        let address = listener.local_addr()?;
-        output.say(format_args!("listening on http://{address}"));
-        server.serve(listener).await;
         anyhow::Ok(())
     })?;
     // What still reads a large file need not be waited for.

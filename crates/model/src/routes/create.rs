@@ -153,8 +153,10 @@ fn trace(headers: &HeaderMap) -> Trace {
 /// Reads what is asked for, or answers why it cannot be.
 async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming) -> Result<Asked, Answer> {
     let media_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let refuse = |refused: Refused| answer::refused(&refused);
+    let parse = |body: &Bytes| request::read(body, lane.plan.schema.as_ref());
     match media_type {
-        None if body.is_end_stream() => return parse(lane, &Bytes::from_static(b"{}")),
+        None if body.is_end_stream() => return parse(&Bytes::from_static(b"{}")).map_err(refuse),
         Some(media_type) if is_json(media_type) => {}
         _ => {
             let text = "Expected request with `Content-Type: application/json`";
@@ -163,20 +165,16 @@ async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming) -> Result<A
     }
     let body = whole(body).await?;
     if body.len() < LARGE {
-        return parse(lane, &body);
+        return parse(&body).map_err(refuse);
     }
     let lane = lane.clone();
     let parsed = tokio::task::spawn_blocking(move || request::read(&body, lane.plan.schema.as_ref()));
     match parsed.await {
-        Ok(parsed) => parsed.map_err(|refused| answer::refused(&refused)),
+        Ok(parsed) => parsed.map_err(refuse),
         Err(error) => {
             Err(answer::error(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Internal, &error.to_string()))
         }
     }
-}
-
-fn parse(lane: &Lane, body: &Bytes) -> Result<Asked, Answer> {
-    request::read(body, lane.plan.schema.as_ref()).map_err(|refused: Refused| answer::refused(&refused))
 }
 
 fn is_json(media_type: &str) -> bool {

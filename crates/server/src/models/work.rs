@@ -233,6 +233,10 @@ async fn conclude(
             Err(error) => (StatusEvent::Fail, Some(error.message)),
         },
         ObservedEnd::Raised(raised) => {
+            if record.started_ms.is_none() {
+                // Its model could not be set up: nothing else of the prediction says where.
+                print(&mut record.logs, &raised.traceback);
+            }
             let said = if raised.message.is_empty() { raised.kind } else { raised.message };
             (StatusEvent::Fail, Some(said))
         }

@@ -14,6 +14,7 @@ pub mod models;
 pub mod payloads;
 pub mod predictions;
 pub mod replicate;
+pub mod serve;
 pub mod shell;
 pub mod status;
 pub mod trees;

@@ -9,6 +9,8 @@ from .inputs import resolved
 
 # Names that output files get: beyond this many something is wrong with the names, not with their number.
 NAMES_MAX = 100_000
+# File systems take 255 bytes; a number may be added. Characters.
+NAME_LEN_MAX = 60
 
 
 class Show:
@@ -65,7 +67,10 @@ class Show:
             text = "".join(f"{item}\n" for item in value)
         else:
             text = self._text(value)
-        sys.stdout.write(text)
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
         sys.stdout.flush()
         self.ends_line = text.endswith("\n")
 
@@ -112,7 +117,7 @@ class Target:
         return path
 
     def _place(self, name, many):
-        name = os.path.basename(name) or "output"
+        name = safe_name(name)
         if self.path is not None and not self.is_folder:
             stem, ending = os.path.splitext(self.path)
             return f"{stem}.{self.written}{ending or os.path.splitext(name)[1]}" if many else self.path
@@ -146,6 +151,12 @@ class Target:
     def close(self):
         if self.text not in (None, sys.stdout):
             self.text.close()
+
+
+def safe_name(name):
+    """The name that a model gave a file, as one of a plain file: no folder, nothing hidden, nothing for the terminal."""
+    name = "".join(letter for letter in os.path.basename(name) if letter.isprintable()).lstrip(".")
+    return name[-NAME_LEN_MAX:] or "output"
 
 
 def find_files(schema, value):

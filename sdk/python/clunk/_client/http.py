@@ -51,6 +51,9 @@ class Head:
     @property
     def length(self):
         """Bytes of the body; None when it comes in chunks or ends with the connection."""
+        if self.status in (204, 304):
+            # These never have one, and need not say so.
+            return 0
         value = self.headers.get(b"content-length")
         return None if value is None else int(value)
 

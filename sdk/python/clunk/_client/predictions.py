@@ -10,7 +10,6 @@ from base64 import b64decode, b64encode
 from clunk import exception
 
 from .client import server_error
-from .http import ConnectionLost
 from .patience import Patience, retry_after
 
 API = "/replicate/v1"
@@ -111,7 +110,8 @@ def follow(client, prediction_id):
                 yield event, data
                 if event == "done":
                     return
-        except ConnectionLost:
+        except exception.ConnectionError:
+            # A server that starts anew takes its predictions up again, and is back within seconds.
             if patience.is_spent:
                 raise
         delay = patience.delay()
@@ -176,7 +176,9 @@ def fetch(client, url):
 
             data = unquote_to_bytes(text)
         return [data], "output" + (mimetypes.guess_extension(kind) or "")
-    path, name = _path_of(client, url), os.path.basename(url.partition("?")[0]) or "output"
+    from urllib.parse import unquote, urlsplit
+
+    path, name = _path_of(client, url), os.path.basename(unquote(urlsplit(url).path)) or "output"
     if path is None:
         return _foreign(url), name
     return _download(client, path), name

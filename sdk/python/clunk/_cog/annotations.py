@@ -179,7 +179,7 @@ class Reader:
             node = _parsed(module, node)
         parts = _flat(node)
         if isinstance(node, ast.Subscript):
-            name = getattr(self.project.follow(module, node.value), "name", "")
+            name = self._typing_name(module, node.value)
             arguments = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
             if name == "Optional":
                 return self._opaque(module, arguments[0]).or_none()
@@ -189,8 +189,13 @@ class Reader:
         left = [part for part in parts if not _is_none(part)]
         if len(left) < len(parts) and len(left) == 1:
             return self._opaque(module, left[0]).or_none()
+        is_list = self._typing_name(module, node) in ("list", "List")
+        return Shape("array", items=Shape("Any")) if is_list else Shape("Any")
+
+    def _typing_name(self, module, node):
+        """The name of what Python itself has; empty for what others call the same."""
         symbol = self.project.follow(module, node)
-        return Shape("array", items=Shape("Any")) if getattr(symbol, "name", "") in ("list", "List") else Shape("Any")
+        return symbol.name if _is_typing(symbol) else ""
 
     def _literal(self, module, arguments, node):
         values, nullable = [], False

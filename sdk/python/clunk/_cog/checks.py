@@ -8,9 +8,19 @@ _NUMBERS = ("int", "float")
 _CODE = "schema-constraint"
 
 
-def check(field, problems):
-    """Writes down what is wrong with one input."""
-    _Checks(field, problems).run()
+def check(fields, problems):
+    """Writes down what is wrong with the inputs."""
+    for field in fields:
+        _Checks(field, problems).run()
+    # "Make one when it runs": Cog's rules, which callers of these models know.
+    left_out = [field for field in fields if field.default is None and not field.nullable]
+    if left_out:
+        first = left_out[0]
+        names = ", ".join(f"`{field.name}`" for field in left_out)
+        verb = "is" if len(left_out) == 1 else "are"
+        message = f"{names} {verb} required, by Cog's rules: None is no default of a type without None"
+        module, node = first.place("default")
+        problems.warning(_CODE, message, module, node, f"write `{first.name}: Optional[{first.shape.shown}] = None`")
 
 
 class _Checks:
@@ -37,13 +47,7 @@ class _Checks:
         self.regex()
         self.choices()
         self.others()
-        if self.field.default is None and not self.field.nullable:
-            shape = self.field.shape.shown
-            message = (
-                f"`{self.field.name}` is required: None is not {shape}, so it is no default that a caller could rely on"
-            )
-            self.warning("default", message, f"write `{self.field.name}: Optional[{shape}] = None`")
-        elif self.field.default not in (UNSET, UNKNOWN, None):
+        if self.field.default not in (UNSET, UNKNOWN, None):
             self.default()
 
     def drop(self, key):

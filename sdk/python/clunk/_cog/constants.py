@@ -162,7 +162,7 @@ class _Evaluation:
 
     def _name(self, module, node, names, depth):
         if node.id in names:
-            return names[node.id]
+            return _known(names[node.id], module, node)
         return self._meant(self.project.lookup(module, node.id), module, node, depth)
 
     def _meant(self, symbol, module, node, depth):
@@ -382,6 +382,17 @@ def class_values(definition):
                     yield target.id, statement.value
         elif isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
             yield statement.target.id, statement.value
+
+
+def class_constants(project, definition):
+    """The attributes of a class, which signatures of its methods may name; `NotConstant` for those that are none."""
+    names = {}
+    for name, value in class_values(definition):
+        try:
+            names[name] = evaluate(project, definition.module, value, names)
+        except NotConstant as error:
+            names[name] = error
+    return names
 
 
 def _before(definition, evaluation, wanted, depth):

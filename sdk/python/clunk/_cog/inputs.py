@@ -3,7 +3,7 @@
 import ast
 
 from .annotations import INPUT, Reader
-from .constants import NotConstant, class_values, evaluate, plain
+from .constants import NotConstant, class_constants, class_values, evaluate, plain
 from .problems import Refused, nearest
 from .project import Definition, Unknown, is_from
 from .shapes import Shape
@@ -77,10 +77,13 @@ class Field:
 class InputReader:
     """Reads the parameters of one function."""
 
-    def __init__(self, project, problems, module, shown):
+    def __init__(self, project, problems, owner, shown):
         self.project = project
         self.problems = problems
-        self.module = module
+        self.module = owner.module
+        # The class of a method: its signature may name what stands above it in the class.
+        self.owner = owner if owner.kind == "class" else None
+        self.names = class_constants(project, owner) if self.owner else {}
         # The function in words: `Predictor.predict`.
         self.shown = shown
         self.types = Reader(project, INPUT)
@@ -141,6 +144,13 @@ class InputReader:
             self._not_constant(field, self.module, node)
 
     def _not_constant(self, field, module, node):
+        symbol = self.project.follow(module, node) if isinstance(node, ast.Name) else None
+        if isinstance(symbol, Unknown) and not symbol.maybe and node.id not in self.names:
+            message = f"`{node.id}` is not defined in {module.shown}"
+            near = nearest(node.id, module.names)
+            raise Refused(
+                "schema-constraint", message, module, node, f"did you mean `{near}`?" if near else "define it"
+            )
         message = f"the default of `{field.name}` is known only when the code runs, so the schema does not show it"
         self.problems.warning("schema-constraint", message, module, node, "write a constant")
 
@@ -162,6 +172,9 @@ class InputReader:
                 return self._from_class(field, node, owner, target.attr)
         if not isinstance(target, (ast.Name, ast.Attribute)):
             return False
+        if self.owner and target is node and isinstance(node, ast.Name) and node.id in self.names:
+            value = dict(class_values(self.owner))[node.id]
+            return self._from_value(field, self.owner.module, value)
         found = self.project.follow(self.module, target)
         if isinstance(found, Definition) and found.kind == "value" and target is node:
             return self._from_value(field, found.module, found.node)
@@ -220,8 +233,9 @@ class InputReader:
         return {name: value for name, value in names.items() if value is not UNKNOWN}
 
     def _constant(self, module, node, names=None):
+        known = {**self.names, **(names or {})} if module is self.module else names
         try:
-            return plain(evaluate(self.project, module, node, names))
+            return plain(evaluate(self.project, module, node, known))
         except NotConstant:
             return UNKNOWN
 
@@ -290,7 +304,8 @@ class InputReader:
             hint = "write a constant: a literal, or a name that one is assigned to"
             if key == "choices":
                 raise Refused("schema-constraint", message, module, node, hint)
-            self.problems.warning("schema-constraint", message + ", so callers are not told", module, node, hint)
+            if key != "description":
+                self.problems.warning("schema-constraint", message + ", so callers are not told", module, node, hint)
         elif value is not None:
             if key == "choices":
                 value = list(value) if isinstance(value, (list, dict)) else value

@@ -50,7 +50,7 @@ def read(project, problems, reference, mode):
         is_method = _has_self(problems, owner.module, function, shown)
     else:
         owner, function, shown, is_method = definition, definition.node, definition.name, False
-    _Function(project, problems, owner.module, function, shown, target).read(is_method)
+    _Function(project, problems, owner, function, shown, target).read(is_method)
     return target
 
 
@@ -86,14 +86,18 @@ def _find(project, problems, module, name, mode):
 def _method(project, problems, definition, mode):
     """`(class that defines it, function)` of the method that serves."""
     local = project.lineage(definition)[0]
+    there = {}
     for owner in local:
-        own = _methods(owner.node)
-        there = [own[name] for name in METHODS[mode] if name in own]
-        if len(there) > 1:
-            message = f"{owner.name} has both run and predict, and only one can serve"
-            problems.error(_CODE, message, owner.module, there[1], "keep run, and rename predict")
-        if there:
-            return owner, there[0]
+        for name, function in _methods(owner.node).items():
+            if name in METHODS[mode]:
+                there.setdefault(name, (owner, function))
+    if len(there) > 1:
+        owner, function = there["predict"]
+        message = f"{definition.name} has both run and predict, and only one can serve"
+        problems.error(_CODE, message, owner.module, function, "keep run, and rename predict")
+    for name in METHODS[mode]:
+        if name in there:
+            return there[name]
     known = [name for owner in local for name in _methods(owner.node)]
     wanted = " or ".join(METHODS[mode])
     near = nearest(METHODS[mode][-1], known)
@@ -193,10 +197,12 @@ def _yields(function):
 class _Function:
     """Reads the function that serves."""
 
-    def __init__(self, project, problems, module, function, shown, target):
+    def __init__(self, project, problems, owner, function, shown, target):
         self.project = project
         self.problems = problems
-        self.module = module
+        # The class of a method; the function itself when it has none.
+        self.owner = owner
+        self.module = owner.module
         self.function = function
         self.shown = shown
         self.target = target
@@ -206,10 +212,9 @@ class _Function:
 
     def read(self, is_method):
         target = self.target
-        reader = InputReader(self.project, self.problems, self.module, self.shown)
+        reader = InputReader(self.project, self.problems, self.owner, self.shown)
         target.fields = reader.fields(self.function, is_method)
-        for field in target.fields:
-            check(field, self.problems)
+        check(target.fields, self.problems)
         target.is_async = isinstance(self.function, ast.AsyncFunctionDef)
         self.output()
         self.decorators()

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import os
+import typing
 
 from .problems import Stop, nearest
 
@@ -31,8 +32,9 @@ KNOWN = {
     "uuid",
 }
 COG_NAMES = (
-    "AsyncConcatenateIterator BaseModel BasePredictor BaseRunner CancelationException ConcatenateIterator File Input "
-    "Opaque Path Secret URLFile URLPath concurrent current_scope streaming"
+    "AsyncConcatenateIterator BaseModel BasePredictor BaseRunner CancelationException Coder ConcatenateIterator "
+    "ExperimentalFeatureWarning FieldInfo File Input Opaque Path Secret URLFile URLPath concurrent current_scope "
+    "emit_metric streaming"
 ).split()
 TYPING_NAMES = (
     "Annotated Any AnyStr AsyncGenerator AsyncIterable AsyncIterator BinaryIO ClassVar Collection DefaultDict Deque "
@@ -40,7 +42,8 @@ TYPING_NAMES = (
     "NamedTuple NewType NotRequired Optional OrderedDict Protocol Required Sequence Set TextIO Tuple Type TypedDict "
     "Union"
 ).split()
-_STARS = {"cog": set(COG_NAMES), "typing": set(TYPING_NAMES), "typing_extensions": set(TYPING_NAMES)}
+# What a star import brings. `typing_extensions` has more than any of our releases of `typing` knows.
+_STARS = {"cog": set(COG_NAMES), "typing": {*typing.__all__, *TYPING_NAMES}}
 
 
 class External:
@@ -275,7 +278,8 @@ class Project:
                 return self.lookup(source, name, hops + 1)
         if hasattr(builtins, name):
             return External("builtins", name)
-        return Unknown(name, any(self._find(star.module, star.level, module) is None for star in module.stars))
+        stars = (star for star in module.stars if star.level or star.module not in _STARS)
+        return Unknown(name, any(self._find(star.module, star.level, module) is None for star in stars))
 
     def _from_star(self, module, star, name, hops):
         local = self._find(star.module, star.level, module)

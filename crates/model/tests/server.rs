@@ -1,0 +1,203 @@
+//! The model server with a real interpreter behind it: what needs settings, or a model that misbehaves on purpose.
+//! tests/e2e has the rest, beside Cog's own server.
+
+mod support;
+
+use std::time::Duration;
+
+use clunk_model::Settings;
+use serde_json::{Value, json};
+use support::Rig;
+
+const ASYNC: &str = "prefer: respond-async\r\n";
+
+/// Runs until a file is there.
+const GATED: &str = "
+import os, time
+
+class Predictor:
+    def predict(self, gate: str = '') -> str:
+        while gate and not os.path.exists(gate):
+            time.sleep(0.002)
+        return str(os.getpid())
+";
+
+#[tokio::test]
+async fn a_full_queue_says_when_to_come_again() {
+    let rig = Rig::new(GATED, Settings { queue_max: 1, ..Settings::default() }).await;
+    rig.health("READY").await;
+    let gate = rig.path("gate");
+    let body = |id: &str| json!({"id": id, "input": {"gate": gate}});
+    assert_eq!(rig.post("/predictions", ASYNC, body("runs")).await.status, 202);
+    rig.health("BUSY").await;
+    assert_eq!(rig.post("/predictions", ASYNC, body("waits")).await.status, 202);
+    let refused = rig.post("/predictions", ASYNC, body("refused")).await;
+    assert_eq!(refused.status, 429);
+    assert!(refused.head.contains("\r\nretry-after: 1\r\n"), "{}", refused.head);
+    assert_eq!((&refused.json["code"], &refused.json["status"]), (&json!("queue-full"), &json!("failed")));
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(rig.ended("waits").await["status"], "succeeded");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_put_is_done_once_and_a_post_each_time() {
+    let rig = Rig::new(GATED, Settings::default()).await;
+    rig.health("READY").await;
+    let started = async |method: &str, path: &str, input: Value| {
+        let answer = rig.ask(method, path, "", &json!({"id": "one", "input": input})).await;
+        assert_eq!((answer.status, &answer.json["status"]), (200, &json!("succeeded")));
+        answer.json["started_at"].clone()
+    };
+    let first = started("PUT", "/predictions/one", json!({})).await;
+    assert_eq!(started("PUT", "/predictions/one", json!({})).await, first);
+    let other = started("PUT", "/predictions/one", json!({"gate": ""})).await;
+    assert_ne!(other, first, "another input is another prediction");
+    assert_ne!(started("POST", "/predictions", json!({"gate": ""})).await, other);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_may_wait_for_a_while() {
+    let rig = Rig::new(GATED, Settings::default()).await;
+    rig.health("READY").await;
+    let body = json!({"id": "long", "input": {"gate": rig.path("gate")}});
+    let answer = rig.post("/predictions", "prefer: wait=1\r\n", body).await;
+    assert_eq!((answer.status, &answer.json["status"]), (202, &json!("processing")));
+    std::fs::write(rig.path("gate"), "").unwrap();
+    assert_eq!(rig.ended("long").await["status"], "succeeded");
+    let answer = rig.post("/predictions", "prefer: wait=20\r\n", json!({})).await;
+    assert_eq!((answer.status, &answer.json["status"]), (200, &json!("succeeded")));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_come_back_says_so() {
+    let source = "
+import os, time
+
+class Predictor:
+    def setup(self):
+        print('setting up')
+        if os.path.exists('broken'):
+            os._exit(9)
+
+    def predict(self, crash: bool = False) -> str:
+        if crash:
+            open('broken', 'w').close()
+            os._exit(7)
+        return 'fine'
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    let health = rig.health("READY").await;
+    assert_eq!(health["setup"]["logs"], "setting up\n");
+    let crashed = rig.post("/predictions", "", json!({"input": {"crash": true}})).await;
+    assert_eq!((crashed.status, &crashed.json["status"]), (200, &json!("failed")));
+    assert!(crashed.json["error"].as_str().unwrap().contains("exit code 7"), "{}", crashed.json);
+    let health = rig.health("DEFUNCT").await;
+    assert!(health["setup"]["logs"].as_str().unwrap().contains("exit code 9"), "{health}");
+    let refused = rig.post("/predictions", "", json!({})).await;
+    assert_eq!((refused.status, &refused.json["code"]), (503, &json!("start-failed")));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_setup_that_hangs_is_ended_and_told() {
+    let source = "
+import time
+
+class Predictor:
+    def setup(self):
+        print('loading', flush=True)
+        time.sleep(1000)
+
+    def predict(self) -> str:
+        return ''
+";
+    let limit = Duration::from_millis(700);
+    let rig = Rig::new(source, Settings { setup_timeout: limit, ..Settings::default() }).await;
+    let refused = rig.post("/predictions", "", json!({})).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.head.contains("retry-after"), "{}", refused.head);
+    let health = rig.health("SETUP_FAILED").await;
+    let logs = health["setup"]["logs"].as_str().unwrap();
+    assert!(logs.starts_with("loading\n") && logs.contains("not ready"), "{logs}");
+    assert!(!rig.post("/predictions", "", json!({})).await.head.contains("retry-after"));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn trainings_have_a_process_of_their_own_while_there_are_any() {
+    let source = format!("{GATED}\ndef train(steps: int) -> str:\n    return f'{{steps}} {{os.getpid()}}'\n");
+    let rig = Rig::new(&source, Settings::default()).await;
+    rig.health("READY").await;
+    let train = async |steps: u32| {
+        let answer = rig.post("/trainings", "", json!({"input": {"steps": steps}})).await;
+        assert_eq!((answer.status, &answer.json["status"]), (200, &json!("succeeded")), "{}", answer.json);
+        answer.json["output"]
+            .as_str()
+            .unwrap()
+            .split_once(' ')
+            .map(|(steps, pid)| (steps.to_owned(), pid.to_owned()))
+            .unwrap()
+    };
+    let (first, second) = (train(1).await, train(2).await);
+    assert_eq!((first.0.as_str(), second.0.as_str()), ("1", "2"));
+    let predicted = rig.post("/predictions", "", json!({})).await.json["output"].as_str().unwrap().to_owned();
+    assert!(predicted != first.1 && predicted != second.1);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_sick_model_says_so() {
+    let source = "
+import os
+
+class Predictor:
+    def healthcheck(self):
+        if os.path.exists('worse'):
+            raise RuntimeError('the device is lost')
+        return not os.path.exists('sick')
+
+    def predict(self) -> str:
+        return ''
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    rig.health("READY").await;
+    std::fs::write(rig.path("sick"), "").unwrap();
+    let error = rig.health("UNHEALTHY").await["user_healthcheck_error"].clone();
+    assert_eq!(error, "Healthcheck failed: user-defined healthcheck returned False");
+    std::fs::write(rig.path("worse"), "").unwrap();
+    let error = rig.get("/health-check").await["user_healthcheck_error"].clone();
+    assert_eq!(error, "Healthcheck failed: RuntimeError: the device is lost");
+    assert_eq!(rig.post("/predictions", "", json!({})).await.json["status"], "succeeded");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn other_calls_survive_one_that_does_not_stop() {
+    let source = "
+import asyncio, os, time
+
+class Predictor:
+    async def predict(self, gate: str, block: bool = False) -> str:
+        if block:
+            time.sleep(1000)
+        while not os.path.exists(gate):
+            await asyncio.sleep(0.002)
+        return 'done'
+";
+    let rig = Rig::new(source, Settings { concurrency: Some(2), ..Settings::default() }).await;
+    rig.health("READY").await;
+    let gate = rig.path("gate");
+    let input = |block: bool| json!({"gate": gate, "block": block});
+    rig.post("/predictions", ASYNC, json!({"id": "innocent", "input": input(false)})).await;
+    rig.processing("innocent").await;
+    rig.post("/predictions", ASYNC, json!({"id": "blocks", "input": input(true)})).await;
+    rig.processing("blocks").await;
+    assert_eq!(rig.post("/predictions/blocks/cancel", "", Value::Null).await.status, 200);
+    assert_eq!(rig.ended("blocks").await["status"], "canceled");
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(rig.ended("innocent").await["status"], "succeeded");
+    rig.stop().await;
+}
