@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import urllib.error
 import urllib.request
 
@@ -22,6 +23,13 @@ class Served:
     def __init__(self, home, *words):
         self.port = free_port()
         self.process = home.popen("serve", *words, "--port", self.port, stderr=subprocess.STDOUT)
+        self.lines = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(iter(self.process.stdout.readline, "")))
+        self.reader.start()
+
+    @property
+    def printed(self):
+        return "".join(self.lines)
 
     def ask(self, path, body=None):
         data = None if body is None else json.dumps(body).encode()
@@ -31,7 +39,7 @@ class Served:
             return json.load(answer)
 
     def status(self):
-        assert self.process.poll() is None, self.process.stdout.read()
+        assert self.process.poll() is None, self.printed
         try:
             return self.ask("/health-check")["status"]
         except urllib.error.URLError:
@@ -44,7 +52,9 @@ class Served:
     def stop(self):
         """Ctrl-C; what it printed."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=60)[0]
+        self.process.wait(60)
+        self.reader.join(60)
+        return self.printed
 
 
 def refuses_connections(port):
@@ -70,7 +80,8 @@ def test_what_the_model_prints_is_shown(home):
     served = Served(home, PROJECTS / "echo").wait_ready()
     answer = served.ask("/predictions", {"input": {"s": "a", "mode": "print"}})
     assert answer["logs"].startswith("hello log\n")
-    assert "hello log\n" in served.stop()
+    wait_until("it is shown", lambda: "hello log\n" in served.printed)
+    served.stop()
 
 
 def test_a_crash_in_a_container_fails_one_prediction(home):
@@ -82,6 +93,7 @@ def test_a_crash_in_a_container_fails_one_prediction(home):
 
 def test_a_taken_port_is_told_before_anything_is_served(home):
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = home.run("serve", PROJECTS / "echo", "--port", taken.getsockname()[1])
+        port = str(taken.getsockname()[1])
+        done = home.run("serve", PROJECTS / "echo", "--port", port)
     assert done.returncode != 0
-    assert "port-taken" in done.stderr and str(taken.getsockname()[1]) in done.stderr
+    assert "port-taken" in done.stderr and port in done.stderr

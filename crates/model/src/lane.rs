@@ -29,8 +29,6 @@ use crate::settings::Settings;
 const RECENT_MAX: usize = 1000;
 /// Bytes that they keep in memory together.
 const RECENT_BYTES: usize = 64 << 20;
-/// Bytes of inputs that wait.
-const QUEUED_BYTES: u64 = 1 << 30;
 /// Arguments that a frame carries itself.
 const INLINE_MAX: usize = 1 << 20;
 
@@ -241,7 +239,9 @@ impl Lane {
             reason: format!("could not keep the input: {error}"),
             later: true,
         })?;
-        if work.queue.len() >= self.settings.queue_max || work.queued_bytes + payload.len() > QUEUED_BYTES {
+        if work.queue.len() >= self.settings.queue_max
+            || work.queued_bytes + payload.len() > self.settings.queue_bytes_max
+        {
             self.counters.refused();
             return Err(Refusal::Full);
         }
@@ -302,8 +302,9 @@ impl Lane {
             && let Some(replica) = work.replica.clone()
             && let Some(prediction) = work.queue.pop_front()
         {
+            work.queued_bytes = work.queued_bytes.saturating_sub(prediction.size);
+            // Without arguments it has ended while it waited.
             let Some(payload) = prediction.payload() else { continue };
-            work.queued_bytes = work.queued_bytes.saturating_sub(payload.len());
             let number = work.next;
             if prediction.step(Event::Dispatched, |record| record.number = number).is_none() {
                 continue;
@@ -332,6 +333,7 @@ impl Lane {
                 let mut work = self.work();
                 if let Some(at) = work.queue.iter().position(|other| Arc::ptr_eq(other, prediction)) {
                     work.queue.remove(at);
+                    work.queued_bytes = work.queued_bytes.saturating_sub(prediction.size);
                 }
             }
             Some(Action::Nothing | Action::Requeue) | None => {}

@@ -15,6 +15,8 @@ use crate::request::Asked;
 
 pub struct Prediction {
     pub id: String,
+    /// Bytes of its arguments.
+    pub size: u64,
     /// The input as answers may show it.
     shown: Option<Bytes>,
     version: Option<Arc<str>>,
@@ -52,9 +54,10 @@ impl Prediction {
         detached: bool,
     ) -> Arc<Self> {
         let record = Record::new(SystemTime::now(), history);
+        let size = payload.len();
         let inner =
             Inner { record, payload: Some(payload), dispatched: None, attached: 0, detached, outbox: None };
-        Arc::new(Self { id, shown: asked.shown.clone(), version, inner: Mutex::new(inner) })
+        Arc::new(Self { id, size, shown: asked.shown.clone(), version, inner: Mutex::new(inner) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -185,6 +188,11 @@ impl Prediction {
     /// As [`Prediction::ended`], for so long at most.
     pub async fn ended_within(&self, limit: Duration) {
         let _ = tokio::time::timeout(limit, self.ended()).await;
+    }
+
+    /// It goes on without anybody attached from now on.
+    pub fn detach(&self) {
+        self.inner().detached = true;
     }
 
     /// One connection more waits for it. False: there are that many already.

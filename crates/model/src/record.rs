@@ -246,6 +246,20 @@ pub struct Constant<'a> {
 }
 
 impl Record {
+    /// Shows an ended record as it was before the end, with or without what it gave.
+    pub fn while_it_ran<T>(&mut self, all: bool, show: impl FnOnce(&Record) -> T) -> T {
+        let processing = State::Processing { canceling: false };
+        let state = std::mem::replace(&mut self.state, processing);
+        let (completed, took, error) = (self.completed.take(), self.took.take(), self.error.take());
+        let hidden = (!all).then(|| (std::mem::take(&mut self.logs), std::mem::take(&mut self.output)));
+        let shown = show(self);
+        if let Some((logs, output)) = hidden {
+            (self.logs, self.output) = (logs, output);
+        }
+        (self.state, self.completed, self.took, self.error) = (state, completed, took, error);
+        shown
+    }
+
     /// The prediction as answers and webhooks have it; keys in alphabetical order.
     pub fn json(&self, constant: &Constant<'_>) -> Json {
         let mut out = Vec::with_capacity(512 + constant.shown.map_or(0, Bytes::len) + self.logs.len());

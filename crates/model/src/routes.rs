@@ -41,10 +41,10 @@ async fn route(server: &Arc<ModelServer>, request: Request<Incoming>) -> Answer 
         ["docs"] => ("GET,HEAD", reads.then(|| pages::docs(server))),
         ["metrics"] => ("GET,HEAD", reads.then(|| pages::metrics(server))),
         ["shutdown"] => ("POST", (method == Method::POST).then(|| shutdown(server))),
-        ["predictions", ref rest @ ..] if rest.len() < 3 => {
+        ["predictions", ref rest @ ..] if rest.len() < 3 && !rest.contains(&"") => {
             return work(server, Kind::Prediction, rest, request).await;
         }
-        ["trainings", ref rest @ ..] if rest.len() < 3 => {
+        ["trainings", ref rest @ ..] if rest.len() < 3 && !rest.contains(&"") => {
             return work(server, Kind::Training, rest, request).await;
         }
         _ => {

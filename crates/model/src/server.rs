@@ -24,8 +24,8 @@ use crate::webhook::Webhooks;
 
 /// A head that takes longer, and a connection without requests for so long, is closed.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// Bytes of a head.
-const HEAD_MAX: usize = 64 << 10;
+/// Bytes of a head, and bytes read at a time: large bodies come in few pieces.
+const BUFFER_MAX: usize = 512 << 10;
 /// Connections at the same time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
 /// What is running when the server is told to stop may take so long.
@@ -197,7 +197,7 @@ async fn converse(server: Arc<ModelServer>, stream: TcpStream, closing: Cancella
     }
     let service = service_fn(move |request| routes::handle(server.clone(), request));
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(BUFFER_MAX);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         biased;

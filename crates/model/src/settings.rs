@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Predictions that may wait; one more is told to come again.
 const QUEUE_MAX: usize = 1000;
+/// Bytes of all inputs that may wait: ten of the largest bodies.
+const QUEUE_BYTES_MAX: u64 = 1 << 30;
 /// Longest setup when nobody set one: a day is as good as none.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(86_400);
 /// Time between two webhooks about logs.
@@ -19,6 +21,8 @@ pub struct Settings {
     pub logs_interval: Duration,
     pub history: usize,
     pub queue_max: usize,
+    /// Bytes of all inputs that wait.
+    pub queue_bytes_max: u64,
     /// Sent with every webhook.
     pub webhook_token: Option<String>,
     pub user_agent: String,
@@ -36,6 +40,7 @@ impl Default for Settings {
             logs_interval: LOGS_INTERVAL,
             history: HISTORY,
             queue_max: QUEUE_MAX,
+            queue_bytes_max: QUEUE_BYTES_MAX,
             webhook_token: None,
             user_agent: format!("clunk/{}", env!("CARGO_PKG_VERSION")),
             upload_url: None,
@@ -86,6 +91,7 @@ impl Settings {
             logs_interval: seconds("COG_THROTTLE_RESPONSE_INTERVAL")?.unwrap_or(LOGS_INTERVAL),
             history: count("COG_STREAM_HISTORY_CAPACITY")?.map_or(HISTORY, |count: u32| count as usize),
             queue_max: count("CLUNK_QUEUE_MAX")?.map_or(QUEUE_MAX, |count: u32| count as usize),
+            queue_bytes_max: QUEUE_BYTES_MAX,
             webhook_token: given("WEBHOOK_AUTH_TOKEN"),
             user_agent: given("COG_USER_AGENT").unwrap_or(default.user_agent),
             upload_url: None,

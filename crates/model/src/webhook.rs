@@ -154,30 +154,34 @@ async fn next(
         let due = std::future::Future::poll(alarm.as_mut(), context).is_ready();
         prediction.look(|record| {
             let (chunks, logs) = (record.chunks().len(), record.logs.len());
-            let event = if record.state.is_ended() {
+            let ended = record.state.is_ended();
+            let begun = record.state != State::Queued && (!ended || record.started.is_some());
+            let first = begun && !std::mem::replace(&mut told.start, begun) && wants(HookEvent::Start);
+            let event = if first {
+                Some(HookEvent::Start)
+            } else if chunks > told.chunks && wants(HookEvent::Output) {
+                Some(HookEvent::Output)
+            } else if ended {
                 Some(HookEvent::Completed)
-            } else if !told.start && record.state != State::Queued {
-                told.start = true;
-                wants(HookEvent::Start).then_some(HookEvent::Start)
+            } else if logs > told.logs && due && wants(HookEvent::Logs) {
+                Some(HookEvent::Logs)
             } else {
                 None
             };
-            let event = event.or_else(|| {
-                let output = chunks > told.chunks && wants(HookEvent::Output);
-                output.then_some(HookEvent::Output)
-            });
-            let event = event.or_else(|| {
-                let printed = logs > told.logs && due && wants(HookEvent::Logs);
-                printed.then_some(HookEvent::Logs)
-            });
             let Some(event) = event else {
                 record.watch(context.waker());
                 return Poll::Pending;
             };
-            // The message has all of it.
-            (told.chunks, told.logs) = (chunks, logs);
-            let pieces = prediction.json_of(record).pieces;
-            Poll::Ready((event, Bytes::from(pieces.concat())))
+            let pieces = match event {
+                HookEvent::Start if ended => record.while_it_ran(false, |record| prediction.json_of(record)),
+                HookEvent::Output if ended => record.while_it_ran(true, |record| prediction.json_of(record)),
+                _ => prediction.json_of(record),
+            };
+            // The message has all of it, but for the first word about one that is over already.
+            if !(ended && event == HookEvent::Start) {
+                (told.chunks, told.logs) = (chunks, logs);
+            }
+            Poll::Ready((event, Bytes::from(pieces.pieces.concat())))
         })
     })
     .await

@@ -41,6 +41,28 @@ async fn a_full_queue_says_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn what_is_canceled_while_it_waits_gives_its_room_back() {
+    let rig = Rig::new(GATED, Settings { queue_bytes_max: 100_000, ..Settings::default() }).await;
+    rig.health("READY").await;
+    let gate = rig.path("gate");
+    rig.post("/predictions", ASYNC, json!({"id": "runs", "input": {"gate": gate}})).await;
+    rig.processing("runs").await;
+    // More together than may wait at the same time.
+    let large = "x".repeat(60_000);
+    for number in 0..3 {
+        let body = json!({"id": format!("waits-{number}"), "input": {"gate": large}});
+        assert_eq!(rig.post("/predictions", ASYNC, body.clone()).await.status, 202, "{number}");
+        let other = json!({"input": body["input"]});
+        assert_eq!(rig.post("/predictions", ASYNC, other).await.status, 429, "{number}");
+        let path = format!("/predictions/waits-{number}/cancel");
+        assert_eq!(rig.post(&path, "", Value::Null).await.status, 200);
+    }
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(rig.ended("runs").await["status"], "succeeded");
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_put_is_done_once_and_a_post_each_time() {
     let rig = Rig::new(GATED, Settings::default()).await;
     rig.health("READY").await;

@@ -214,7 +214,7 @@ impl Lane {
         }
         let mut work = self.work();
         for prediction in again.into_iter().rev() {
-            work.queued_bytes += prediction.payload().map_or(0, |payload| payload.len());
+            work.queued_bytes += prediction.size;
             work.queue.push_front(prediction);
         }
         self.pump(&mut work);

@@ -90,6 +90,9 @@ pub async fn create(
         Err(refusal) => return answer::refusal(&refusal),
     };
     let prediction = submitted.prediction;
+    if detached {
+        prediction.detach();
+    }
     if let (Some(hook), true) = (hook, submitted.created) {
         server.webhooks.follow(prediction.clone(), hook, trace(&head.headers));
     }
