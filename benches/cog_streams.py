@@ -43,7 +43,8 @@ async def one_stream(port):
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request(port, count=TOKENS, pause=PAUSE_S))
     began, times = time.perf_counter(), []
-    while True:
+    refused = b" 200 " not in await asyncio.wait_for(reader.readline(), READ_LIMIT_S)
+    while not refused:
         line = await asyncio.wait_for(reader.readline(), READ_LIMIT_S)
         if line.startswith(b"event: output"):
             times.append(time.perf_counter() - began)

@@ -158,6 +158,7 @@ class Cog(Server):
 
     def prepare(self):
         self.predict, read = read_schema(self.project)
+        self.concurrency = read["concurrency"] or 1
         (self.project / ".cog").mkdir()
         (self.project / ".cog" / "openapi_schema.json").write_text(json.dumps(read["document"]))
 
@@ -165,6 +166,7 @@ class Cog(Server):
         # Its worker is whichever `python` comes first on the path.
         path = f"{os.path.dirname(python_of('cog'))}:{os.environ['PATH']}"
         added = {"PATH": path, "COG_PREDICT_TYPE_STUB": self.predict, "COG_LOG_LEVEL": "warning"}
+        added["COG_MAX_CONCURRENCY"] = str(self.concurrency)
         return ["python", "-m", "cog.server.http", "--host", "127.0.0.1"], added
 
 

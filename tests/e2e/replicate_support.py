@@ -14,6 +14,7 @@ import venv
 
 import pytest
 
+from api import Api
 from conftest import ROOT
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -78,6 +79,13 @@ def run_case(command, case, env):
         [*command, case], env={**keep, **env}, timeout=CASE_LIMIT_S, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{case}: exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+
+
+def start(home):
+    """The server of a state folder, started when no other test has."""
+    done = home.run("up")
+    assert done.returncode == 0 or "already-running" in done.stderr, done.stderr
+    return Api(home)
 
 
 # Pushing, as the HTTP API has it.

@@ -5,24 +5,33 @@ import os
 import socket
 import subprocess
 import urllib.request
+import zipfile
 
 import oci
 import pytest
+from api import Api
 
 # One of every kind of step, and a file that a later step removes.
 CONFIG = """\
 build:
   python_version: "3.13"
+  python_requirements: deps/requirements.txt
   run:
     - echo kept > /opt/kept && echo gone > /opt/gone
     - rm /opt/gone && echo "ann:x:1234:1234::/home/ann:/bin/sh" >> /etc/passwd && install -d -o 1234 /home/ann
 environment:
   - GREETING=Hello
 run: "run.py:Runner"
+model: registry.example/ann/hello
+weights:
+  - name: words
+    target: /opt/words
+    source: {uri: data, include: ["*.txt"]}
 """
 PREDICTOR = """\
 import os
 
+import own
 from cog import BaseRunner, Input
 
 
@@ -32,7 +41,7 @@ class Runner(BaseRunner):
 
     def run(self, name: str = Input(description="who"), times: int = Input(default=1, ge=1, le=3)) -> str:
         print("asked for", name)
-        return " ".join([f"{self.greeting}, {name}!"] * times)
+        return " ".join([f"{self.greeting}, {name}{own.MARK}"] * times)
 """
 
 
@@ -41,7 +50,30 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     (folder / "cog.yaml").write_text(CONFIG)
     (folder / "run.py").write_text(PREDICTOR)
+    (folder / "data" / "inner").mkdir(parents=True)
+    (folder / "data" / "inner" / "greeting.txt").write_text("weights")
+    (folder / "data" / "other.bin").write_text("not chosen")
+    (folder / "deps").mkdir()
+    (folder / "deps" / "requirements.txt").write_text("-r more.txt\n-c pins.txt\ncog==0.9.0\n")
+    (folder / "deps" / "more.txt").write_text("../wheels/own-1.0-py3-none-any.whl\n")
+    (folder / "deps" / "pins.txt").write_text("own==1.0\n")
+    write_wheel(folder / "wheels" / "own-1.0-py3-none-any.whl")
     return folder
+
+
+def write_wheel(path):
+    """A package of one module."""
+    info = "own-1.0.dist-info"
+    files = {
+        "own.py": 'MARK = "!"\n',
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: own\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +122,8 @@ def test_the_image_has_what_was_built_and_nothing_of_this_machine(layout, model,
     assert (root / "opt/kept").read_text() == "kept\n"
     assert not os.path.lexists(root / "opt/gone")
     assert (root / "src/run.py").read_text() == PREDICTOR
+    assert (root / "opt/words/inner/greeting.txt").read_text() == "weights"
+    assert not (root / "opt/words/other.bin").exists()
     # Owners are those that the container saw.
     assert (root / "home/ann").stat().st_uid == 1234
     assert (root / "etc").stat().st_uid == 0
@@ -138,3 +172,26 @@ def test_mistakes_are_named_and_leave_nothing_behind(home, model, tmp_path, word
     assert done.returncode != 0
     assert message in done.stderr, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["full"]
+
+
+@pytest.mark.parametrize(
+    "asked, status, message",
+    [
+        ({"trees": ["0" * 64]}, 400, "is not in the store"),
+        ({"files": {"/src/../etc/passwd": "x"}}, 400, "is not the absolute path of a file"),
+        ({"name": "a@sha256:1"}, 400, "is not the name of an image"),
+        ({"model": []}, 400, "is not an object"),
+        ({"nmae": "hello"}, 400, "nmae"),
+    ],
+)
+def test_the_server_refuses_what_makes_no_image(home, layout, asked, status, message):
+    api = Api(home)
+    try:
+        image = json.loads(home.ok("image", "list", "--json"))[0]["id"]
+        answer = api.request("POST", f"/api/images/{image}/export", asked)
+        assert message in answer.json["error"]["message"], answer.json
+        assert answer.status == status, answer.json
+        missing = api.request("POST", "/api/images/im-00000000000000000000000000000000/export", {})
+        assert missing.status == 404
+    finally:
+        api.close()

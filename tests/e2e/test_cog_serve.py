@@ -105,6 +105,20 @@ def test_predictions_run_in_the_order_of_their_arrival(start, tmp_path):
     assert [wait_ended(server, run.name)["status"] for run in runs] == ["succeeded"] * 3
 
 
+def test_a_full_queue_is_told_and_takes_more_when_there_is_room(start, tmp_path):
+    server = start("slow", env={"CLUNK_QUEUE_MAX": "2"})
+    first = Watched(server, tmp_path, "first").start().wait_begun()
+    waiting = [Watched(server, tmp_path, name).start() for name in ("second", "third")]
+    refused = server.predict(ASYNC, id="fourth", input=first.input)
+    assert (refused.status, refused.json["status"]) == (429, "failed")
+    assert int(refused.headers["retry-after"]) > 0
+    assert "CLUNK_QUEUE_MAX" in refused.json["error"]
+    for run in (first, *waiting):
+        run.let_go()
+    assert [wait_ended(server, run.name)["status"] for run in (first, *waiting)] == ["succeeded"] * 3
+    assert server.predict(input={"seconds": 0}).status == 200
+
+
 def test_a_prediction_that_waits_can_be_canceled(start, tmp_path):
     server = start("slow")
     first = Watched(server, tmp_path, "first").start().wait_begun()
@@ -306,6 +320,18 @@ def test_logs_are_told_to_the_webhook_while_it_runs(start, receiver, tmp_path):
     run = Watched(server, tmp_path).start(webhook=f"{receiver.url}/hook", webhook_events_filter=["logs"]).wait_begun()
     receiver.wait("the log", lambda kept: any("started" in post["body"]["logs"] for post in kept.posts))
     run.let_go()
+
+
+def test_chunks_are_told_to_the_webhook_while_the_stream_runs(start, receiver):
+    server = start("meeting")
+    events = ["output", "completed"]
+    webhook = {"webhook": f"{receiver.url}/hook", "webhook_events_filter": events}
+    server.predict(ASYNC, id="ann", input={"name": "ann", "size": 2}, **webhook)
+    hooks = receiver.wait("the first chunk", lambda kept: kept.posts)
+    assert (hooks[0]["status"], hooks[0]["output"]) == ("processing", ["ann came"])
+    server.predict(ASYNC, input={"name": "bob", "size": 2})
+    hooks = receiver.wait_terminal()
+    assert (hooks[-1]["status"], hooks[-1]["output"]) == ("succeeded", ["ann came", "ann left"])
 
 
 def test_a_receiver_that_never_answers_holds_nothing_up(start):

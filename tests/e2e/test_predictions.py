@@ -316,11 +316,39 @@ def test_webhooks_of_a_run_come_in_order_and_not_too_often(home, api, models, re
 
 def test_a_training_makes_a_version_with_its_weights(home, api, models):
     assert predict(api, "trained", input={"name": "a"})["output"] == "a: untrained"
-    said = home.ok("train", "core/trained", "-i", "text=x", "-i", "times=3", "--destination", "core/trained", "--json")
-    done = json.loads(said)
+    new = {"owner": "core", "name": "tuned", "visibility": "private", "hardware": "cpu"}
+    assert api.request("POST", "/replicate/v1/models", new).status in (201, 409)
+    path = f"/replicate/v1/models/core/trained/versions/{models['trained']}/trainings"
+    asked = {"destination": "core/tuned", "input": {"text": "x", "times": 3}}
+    made = api.request("POST", path, asked)
+    assert made.status == 201, made.body
+    done = ended(api, made.json)
     assert done["status"] == "succeeded", done
-    version = done["output"]["version"]
-    assert version.startswith("core/trained:") and version.partition(":")[2] != models["trained"]
+    destination, _, version = done["output"]["version"].partition(":")
+    assert (destination, version == models["trained"]) == ("core/tuned", False)
     assert fetch(done["output"]["weights"])[0] == b"xxx"
-    made = predict(api, "trained", input={"name": "a"}, version=version.partition(":")[2])
-    assert made["output"] == "a: xxx"
+    assert predict(api, "tuned", input={"name": "a"}, version=version)["output"] == "a: xxx"
+    # The same weights again are the same version, and the model that was trained is as it was.
+    again = ended(api, api.request("POST", path, asked).json)
+    assert again["output"]["version"] == done["output"]["version"]
+    assert predict(api, "trained", input={"name": "a"})["output"] == "a: untrained"
+
+
+def test_a_deployment_keeps_its_name_over_releases(api, models):
+    api.request("DELETE", "/replicate/v1/deployments/core/live")
+    new = {"name": "live", "model": "core/stream", "version": models["stream"], "hardware": "cpu"}
+    owner = api.get("/replicate/v1/account")["username"]
+    made = api.request("POST", "/replicate/v1/deployments", {**new, "min_instances": 0, "max_instances": 1})
+    assert made.status == 201, made.body
+    path = f"/replicate/v1/deployments/{owner}/live"
+    waiting = [api.request("POST", f"{path}/predictions", {"input": {"count": 2, "pause": 0.1}}).json for _ in range(4)]
+    changed = api.request("PATCH", path, {"max_instances": 2}).json
+    assert (made.json["current_release"]["number"], changed["current_release"]["number"]) == (1, 2)
+    waiting.append(api.request("POST", f"{path}/predictions", {"input": {"count": 2}}).json)
+    found = [ended(api, prediction) for prediction in waiting]
+    assert [each["output"] for each in found] == [["0 ", "1 "]] * 5
+    assert [each["deployment"][1] for each in found] == [1, 1, 1, 1, 2]
+    refused = api.request("DELETE", f"/replicate/v1/models/core/stream/versions/{models['stream']}")
+    assert refused.status >= 400 and "deployment" in refused.body.decode()
+    assert api.request("DELETE", path).status == 204
+    assert api.request("POST", f"{path}/predictions", {"input": {}}).status == 404

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from api import Api
-from replicate_support import HERE, MODELS, node_cases, node_client, push, python_cases, python_client, run_case
+from replicate_support import HERE, MODELS, node_cases, node_client, push, python_cases, python_client, run_case, start
 
 PYTHON_1 = "1.0.7"
 PYTHON_2 = "2.0.0b4"
@@ -16,8 +15,7 @@ NAMES = ("hello", "words", "shout", "gallery", "tuner")
 @pytest.fixture(scope="session")
 def versions(home):
     """The models' versions, on a server that runs."""
-    home.ok("up")
-    api = Api(home)
+    api = start(home)
     pushed = {name: push(api, home, name, MODELS / name)["id"] for name in NAMES}
     yield pushed
     api.close()

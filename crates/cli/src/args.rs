@@ -72,6 +72,8 @@ pub enum Verb {
     Doctor(Doctor),
     /// Write a first file, or a first Cog project, to start from.
     Init(Init),
+    /// Print the address of the web pages, signed in, and open it where there is a desktop.
+    Open(Open),
     /// Explain an error code.
     Explain(Explain),
     /// Print the version.
@@ -339,6 +341,14 @@ pub struct Explain {
 #[derive(Args)]
 pub struct Completions {
     pub shell: clap_complete::Shell,
+}
+
+#[derive(Args)]
+#[command(after_help = "Examples:\n  clunk open\n  clunk open me/hello       the page of a model")]
+pub struct Open {
+    /// OWNER/NAME of a model; the start page without one.
+    #[arg(value_name = "OWNER/NAME")]
+    pub model: Option<String>,
 }
 
 #[derive(Args)]

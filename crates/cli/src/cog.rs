@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clunk_core::error::ErrorCode;
 use clunk_dialects::cog::config::{FILE_NAME, MAX_FILE_BYTES};
-use clunk_dialects::cog::project::{Found, MAX_TEXT_BYTES, Project, Unreadable};
+use clunk_dialects::cog::project::{Found, MAX_LISTED, MAX_TEXT_BYTES, Project, Unreadable};
 use clunk_dialects::cog::reading::{self, Reading};
 use serde::Serialize;
 
@@ -105,6 +105,30 @@ impl Project for Folder {
             Ok(_) => Found::Nothing,
             Err(found) => found,
         }
+    }
+
+    fn list(&self, path: &str) -> Option<Vec<String>> {
+        let mut found = Vec::new();
+        let mut todo = vec![path.to_string()];
+        let mut seen = 0;
+        while let Some(here) = todo.pop() {
+            let Ok(place) = self.place(&here) else { continue };
+            for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+                seen += 1;
+                if seen > MAX_LISTED {
+                    return None;
+                }
+                let path = format!("{here}/{}", entry.file_name().to_string_lossy());
+                match self.look(&path) {
+                    Found::File => found.push(path),
+                    // A link to a folder may lead round in circles.
+                    Found::Folder if entry.file_type().is_ok_and(|kind| kind.is_dir()) => todo.push(path),
+                    _ => {}
+                }
+            }
+        }
+        found.sort();
+        Some(found)
     }
 
     fn read(&self, path: &str) -> Result<String, Unreadable> {

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Image(image) => verbs::image::run(image, output),
         Verb::Doctor(doctor) => verbs::doctor::run(doctor, output),
         Verb::Init(init) => verbs::init::run(init, output),
+        Verb::Open(open) => verbs::open::run(open, output),
         Verb::Explain(explain) => verbs::explain::run(explain),
         Verb::Version => verbs::version::run(output),
         Verb::Completions(completions) => verbs::completions::run(completions),

@@ -20,6 +20,11 @@ impl Project for Files {
         }
     }
 
+    fn list(&self, path: &str) -> Option<Vec<String>> {
+        let below = format!("{path}/");
+        Some(self.0.keys().filter(|key| key.starts_with(&below)).cloned().collect())
+    }
+
     fn read(&self, path: &str) -> Result<String, Unreadable> {
         self.0.get(path).cloned().ok_or_else(|| Unreadable::Missing(self.look(path)))
     }

@@ -8,6 +8,7 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, post};
 
 use crate::guard;
+use crate::pages::guard::page;
 use crate::routes::replicate::gate;
 use crate::routes::{
     apps, batches, blobs, calls, containers, files, functions, images, logs, models, predictions, serve,
@@ -15,6 +16,7 @@ use crate::routes::{
 };
 use crate::server::Server;
 
+mod pages;
 mod replicate;
 
 /// Who may call an endpoint.
@@ -28,6 +30,8 @@ pub enum Access {
     Container,
     /// And whoever has a URL that the server signed.
     Signed,
+    /// A browser: the page itself decides what a guest sees.
+    Page,
     /// Whoever has the server's token, as Replicate's clients send it; refused in the form that they read.
     Replicate,
     /// And whoever has a URL that the server signed.
@@ -51,6 +55,8 @@ pub enum Media {
     /// `multipart/form-data`.
     Form,
     Text,
+    /// A page.
+    Html,
 }
 
 pub struct Endpoint {
@@ -73,6 +79,7 @@ pub fn all() -> Vec<Endpoint> {
     all.extend(container_endpoints());
     all.extend(model_endpoints());
     all.extend(replicate::endpoints());
+    all.extend(pages::endpoints());
     all.extend(serve_endpoints());
     all
 }
@@ -309,6 +316,9 @@ pub fn router(server: Arc<Server>) -> Router {
             }
             Access::Container => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), guard::container))
+            }
+            Access::Page => {
+                endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), page))
             }
             Access::Replicate => {
                 endpoint.handler.layer(axum::middleware::from_fn_with_state(server.clone(), gate::owner))

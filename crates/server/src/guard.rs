@@ -118,9 +118,13 @@ fn check_version(client: &str) -> Result<(), Failure> {
     Err(ErrorBody::new(ErrorCode::VersionMismatch, text).hint(hint).into())
 }
 
-pub async fn unknown(uri: Uri) -> Response {
+pub async fn unknown(State(server): State<Arc<Server>>, headers: HeaderMap, uri: Uri) -> Response {
     if uri.path().starts_with(replicate::ROOT) {
         return replicate::unknown(&uri);
+    }
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if accepted.is_some_and(|text| text.contains("text/html")) {
+        return crate::pages::unknown(&server, &headers, &uri);
     }
     let error = ErrorBody::new(ErrorCode::NotFound, format!("there is no {}", uri.path()));
     Failure(error.hint("docs/openapi.json lists what there is")).into_response()

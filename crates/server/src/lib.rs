@@ -10,6 +10,7 @@ mod janitor;
 pub mod memory;
 pub mod models;
 mod openapi;
+mod pages;
 mod routes;
 mod serve;
 pub mod server;

@@ -87,6 +87,7 @@ fn content(media: Media) -> Value {
         Media::Form => json!({"multipart/form-data": {}}),
         Media::Text => json!({"text/plain": {"schema": {"type": "string"}}}),
         Media::Frames => json!({"application/x-clunk-frames": {}}),
+        Media::Html => json!({"text/html": {}}),
         Media::Events(name) => json!({"text/event-stream": {"schema": reference(name)}}),
     }
 }
@@ -114,6 +115,8 @@ fn schemas() -> Value {
     replicate_schemas(&mut schemas);
     let function = json!({"type": "object", "properties": {"function": {"type": "string"}}});
     schemas.insert("VariantAnswer".into(), function);
+    let ticket = json!({"type": "object", "properties": {"ticket": {"type": "string"}, "expires_s": {"type": "integer"}}});
+    schemas.insert("Ticket".into(), ticket);
     schemas.insert("BuildEvent".into(), json!({"type": "object", "required": ["type"], "properties": {"type": {"type": "string", "enum": ["step", "log", "waiting", "done", "error"]}}}));
     let status = json!({"type": "string", "enum": ["starting", "processing", "succeeded", "failed", "canceled", "aborted"]});
     let id = json!({"type": "string"});

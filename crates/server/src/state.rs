@@ -167,6 +167,21 @@ impl Token {
         let difference = self.0.bytes().zip(given.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b));
         self.0.len() == given.len() && difference == 0
     }
+
+    /// HMAC-SHA256 of a message, under the token.
+    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
+        use hmac::Mac;
+        let key = self.0.as_bytes();
+        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(key).expect("a key of any length fits");
+        mac.update(message);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// A token of this text.
+    #[cfg(test)]
+    pub fn test(text: &str) -> Self {
+        Self(text.repeat(2 * TOKEN_BYTES))
+    }
 }
 
 impl fmt::Debug for Token {

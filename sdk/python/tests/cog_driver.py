@@ -58,7 +58,9 @@ class Model(runner_driver.Runner):
     """A runner with a model in it."""
 
     def __init__(self, folder, python, qualname="Predictor", module="predict.py", **options):
-        super().__init__(module=module, qualname=qualname, source_root=str(folder), python=python, mode="cog", **options)
+        super().__init__(
+            module=module, qualname=qualname, source_root=str(folder), python=python, mode="cog", **options
+        )
         self.answers_to = {}
 
     def begin_call(self, inputs=None, context=None, **fields):

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import threading
+import time
 
 import pytest
 from cog_driver import Model, models
@@ -93,7 +94,11 @@ def test_data_urls(model, word):
     started = model(TEXT.format(word=word))
     url = "data:image/png;base64," + base64.b64encode(b"picture").decode()
     answer = started.predict(a=url, many=["data:,plain%20text", url])
-    assert [each[:3] for each in answer.output] == [["file.png", "picture", 7], ["file.txt", "plain text", 10], ["file.png", "picture", 7]]
+    assert [each[:3] for each in answer.output] == [
+        ["file.png", "picture", 7],
+        ["file.txt", "plain text", 10],
+        ["file.png", "picture", 7],
+    ]
     assert len({each[3] for each in answer.output}) == 3 and gone(answer)
 
 
@@ -163,6 +168,10 @@ def test_redirects_and_bodies_without_a_length(model, site):
         request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\nto the end")
         request.close_connection = True
 
+    import gzip
+
+    packed = site.page("/packed.txt", gzip.compress(b"packed" * 1_000_000), Content_Encoding="gzip")
+    assert started.predict(a=packed).output[0][:3] == ["packed.txt", "packedpackedpackedpa", 6_000_000]
     site.pages["/chunked"], site.pages["/closed"] = chunked, until_closed
     assert started.predict(a=site.url + "/chunked").output[0][1:3] == ["one two two two two ", 200_004]
     assert started.predict(a=site.url + "/closed").output[0][1] == "to the end"
@@ -238,6 +247,10 @@ def test_a_cancel_ends_downloads(model, word, count, site, tmp_path):
     started.cancel(number)
     answer = started.finish(number)
     assert answer.error[0] in ("cog.CancelationException", "asyncio.exceptions.CancelledError")
+    for _ in range(600):
+        if not os.listdir(tmp_path / "temporary"):
+            break
+        time.sleep(0.05)
     assert os.listdir(tmp_path / "temporary") == []
     leave.set()
     assert started.predict(a="data:,next").output[0][1] == "next"
@@ -304,23 +317,25 @@ finally:
         return subprocess.check_output([sys.executable, "-c", program, *words], text=True, timeout=60)
 
     assert "the input slow cannot be fetched" in message("SILENCE_S", "0.2", site.url + "/silent")
-    assert "took longer than 0 seconds" in message("FETCH_S", "0", site.page("/x", b"x"))
+    assert "it took longer than 0 seconds" in message("FETCH_S", "0", site.page("/x", b"x"))
     assert "too large" in message("SIZE_MAX", "2", site.page("/x", b"xyz"))
     leave.set()
 
 
-def test_weights_that_are_a_url_are_fetched_for_the_replica(site, tmp_path):
+def test_weights_that_are_a_url_are_fetched_once_when_they_are_read(site, tmp_path):
     url = site.page("/w.bin", b"weights")
     (tmp_path / "predict.py").write_text(
         "from cog import Path\n"
         "class Predictor:\n"
         "    def setup(self, weights: Path): self.weights = weights\n"
-        "    def predict(self): return [self.weights.name, self.weights.read_text()]\n"
+        "    def predict(self): return [self.weights.name, str(self.weights), self.weights.read_text()]\n"
     )
     started = Model(tmp_path, sys.executable, env={"COG_WEIGHTS": url, "TMPDIR": str(tmp_path)})
     try:
         assert started.ready() is None
-        assert started.predict().output == ["w.bin", "weights"]
-        assert started.predict().output == ["w.bin", "weights"]
+        assert site.asked == []
+        for _ in range(2):
+            assert started.predict().output == ["w.bin", url, "weights"]
+        assert len(site.asked) == 1
     finally:
         started.stop()

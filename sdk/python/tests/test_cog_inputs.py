@@ -77,7 +77,9 @@ def test_text_annotations_of_a_later_python(model):
         """
         from __future__ import annotations
         from cog import Path, Input, Secret
-        def predict(a: Path | None, b: list[Path | None] | None = None, c: int | None = Input(default=None), d: Secret = ""):
+        def predict(
+            a: Path | None, b: list[Path | None] | None = None, c: int | None = Input(default=None), d: Secret = ""
+        ):
             return [type(a).__name__, str(b), c, type(d).__name__]
         """,
         qualname="predict",
@@ -119,11 +121,19 @@ class Named(NamedTuple):
         ("Optional[Colour]", None, "None"),
         ("Union[Colour, int]", 3, "3"),
         ("Point", {"x": 1, "file": "a"}, "Point(x=1, file=Path('a'), y=1.5, more=[])"),
-        ("Model", {"name": "n", "point": {"x": 1}}, "Model(name='n', point=Point(x=1, file=None, y=1.5, more=[]), colour=<Colour.BLUE: 'blue'>)"),
+        (
+            "Model",
+            {"name": "n", "point": {"x": 1}},
+            "Model(name='n', point=Point(x=1, file=None, y=1.5, more=[]), colour=<Colour.BLUE: 'blue'>)",
+        ),
         ("Typed", {"path": "a"}, "{'path': Path('a')}"),
         ("Named", {"a": 1, "b": "p"}, "Named(a=1, b=Path('p'))"),
         ("Named", [1, "p"], "Named(a=1, b=Path('p'))"),
-        ("List[Model]", [{"name": "n", "point": {"x": 2}, "colour": "red"}], "[Model(name='n', point=Point(x=2, file=None, y=1.5, more=[]), colour=<Colour.RED: 'red'>)]"),
+        (
+            "List[Model]",
+            [{"name": "n", "point": {"x": 2}, "colour": "red"}],
+            "[Model(name='n', point=Point(x=2, file=None, y=1.5, more=[]), colour=<Colour.RED: 'red'>)]",
+        ),
     ],
 )
 def test_classes(model, annotation, value, expected):
@@ -138,6 +148,7 @@ def test_classes(model, annotation, value, expected):
         ("Model", {"name": "n"}, "Model needs a value for point"),
         ("datetime.date", "soon", "the input x cannot be used: ValueError"),
         ("datetime.date", 3, "is no date or time"),
+        ("List[Model]", [{"name": "n", "point": {"x": 1}, "colour": 5}], "cannot be used: 0: colour: 5 is none of"),
         ("Tuple[int, int]", [1], "2 items are expected, and 1 came"),
         ("File", "/nowhere/x", "the input x cannot be used: FileNotFoundError"),
     ],
@@ -151,7 +162,11 @@ def test_values_that_do_not_fit_name_the_input(model, annotation, value, words):
 def test_files_are_open_and_closed_afterwards(model, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("content")
-    started = given(model, "File", body="global kept; kept = x; return [x.read().decode(), os.path.basename(x.name), isinstance(x, io.IOBase)]")
+    started = given(
+        model,
+        "File",
+        body="global kept; kept = x; return [x.read().decode(), os.path.basename(x.name), isinstance(x, io.IOBase)]",
+    )
     assert started.predict(x=str(path)).output == ["content", "a.txt", True]
     started = given(
         model,
@@ -196,7 +211,7 @@ def predict(
 def test_what_is_missing_is_named_and_what_is_unknown_is_left_out(model):
     started = given(model, "str", body="return x")
     kind, message = started.predict().error
-    assert kind == "clunk.exception.InvalidError" and "the input x is missing" in message
+    assert kind == "cog.InputError" and "the input x is missing" in message
     assert started.predict(x="a", y=3).output == "a"
     everything = model("def predict(x=1, **more): return more", qualname="predict")
     assert everything.predict(y=3).output == {"y": 3}
@@ -206,7 +221,7 @@ def test_a_call_without_input(model):
     started = given(model, "str", default="='d'", body="return x")
     for raw in (b"", b"{}", b'{"input":null}', b' {"input": {}} \n'):
         number = started.begin(raw=raw)
-        kind, call, fields, payload = started.receive()
+        _, call, _, payload = started.receive()
         assert (call, payload) == (number, b'"d"')
 
 

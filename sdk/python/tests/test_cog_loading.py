@@ -23,7 +23,10 @@ def test_a_class_with_predict(model):
 @pytest.mark.parametrize(
     ("text", "qualname"),
     [
-        ("from cog import BaseRunner\nclass Runner(BaseRunner):\n    def run(self, text: str) -> str: return text", "Runner"),
+        (
+            "from cog import BaseRunner\nclass Runner(BaseRunner):\n    def run(self, text: str) -> str: return text",
+            "Runner",
+        ),
         ("class Plain:\n    def predict(self, text: str) -> str: return text", "Plain"),
         ("def predict(text: str) -> str: return text", "predict"),
         ("async def predict(text: str) -> str: return text", "predict"),
@@ -33,7 +36,17 @@ def test_a_class_with_predict(model):
         ("import functools\nrun = functools.partial(lambda prefix, text: text, 'x')", "run"),
         ("class C:\n    def __call__(self, text: str): return text\nrun = C()", "run"),
     ],
-    ids=["run", "no base class", "function", "async function", "default Runner", "default Predictor", "inner", "partial", "object"],
+    ids=[
+        "run",
+        "no base class",
+        "function",
+        "async function",
+        "default Runner",
+        "default Predictor",
+        "inner",
+        "partial",
+        "object",
+    ],
 )
 def test_what_can_be_a_model(model, text, qualname):
     assert model(text, qualname=qualname).predict(text="hello").output == "hello"
@@ -216,7 +229,11 @@ FAILURES = [
     ("class Predictor:\n    def setup(self): raise ValueError('no GPU')\n    def run(self): pass", {}, "no GPU"),
     ("class Predictor:\n    async def setup(self): raise ValueError('no GPU')\n    def run(self): pass", {}, "no GPU"),
     ("class Predictor:\n    def setup(self): raise SystemExit(3)\n    def run(self): pass", {}, "3"),
-    ("class Predictor:\n    def __init__(self, x): pass\n    def run(self): pass", {}, "missing 1 required positional argument"),
+    (
+        "class Predictor:\n    def __init__(self, x): pass\n    def run(self): pass",
+        {},
+        "missing 1 required positional argument",
+    ),
     ("from cog import Input\ndef predict(a: int = Input(gt=3)): pass", {"qualname": "predict"}, "did you mean ge?"),
 ]
 
@@ -233,7 +250,9 @@ def test_a_model_that_cannot_be_loaded_says_why(model, text, options, words):
 
 
 def test_the_traceback_of_setup_names_the_line(model):
-    started = model("class Predictor:\n    def setup(self):\n        open('gone.bin')\n    def run(self): pass", ready=False)
+    started = model(
+        "class Predictor:\n    def setup(self):\n        open('gone.bin')\n    def run(self): pass", ready=False
+    )
     kind, message, traceback = started.failure()
     assert kind == "FileNotFoundError" and "gone.bin" in message
     assert 'predict.py", line 3, in setup' in traceback and "open('gone.bin')" in traceback
@@ -284,8 +303,9 @@ def test_processes_can_be_started_anew(model):
 
 
 HEAVY = (
-    "typing inspect dataclasses asyncio json re logging http http.client email pathlib tempfile subprocess threading socket "
-    "enum functools collections pickle struct traceback contextlib importlib.util hashlib signal ssl urllib datetime random"
+    "typing inspect dataclasses asyncio json re logging http http.client email pathlib tempfile subprocess threading "
+    "socket enum functools collections pickle struct traceback contextlib importlib.util hashlib signal ssl urllib "
+    "datetime random"
 ).split()
 
 
@@ -297,7 +317,9 @@ def test_a_plain_model_loads_nothing_heavy(model):
         from cog import BasePredictor, Input, Secret, ConcatenateIterator, current_scope
         class Predictor(BasePredictor):
             def setup(self): pass
-            def predict(self, text: str = Input(description="d", default="x"), n: int = 1) -> str:
+            def predict(
+                self, text: str = Input(description="d", default="x"), n: int = 1, key: Secret = None, tags: set = ()
+            ) -> str:
                 return " ".join([*before, *sys.modules])
         """
     )

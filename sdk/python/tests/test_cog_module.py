@@ -33,9 +33,9 @@ def test_every_name_is_there(run):
     run(
         """
         from cog import *
-        from cog import __all__, BaseRunner, BasePredictor, BaseModel, Opaque, Input, FieldInfo, Path, Secret, File, URLFile
-        from cog import URLPath, ConcatenateIterator, AsyncConcatenateIterator, CancelationException, current_scope, streaming
-        from cog import concurrent, Coder, ExperimentalFeatureWarning, emit_metric
+        from cog import __all__, BaseRunner, BasePredictor, BaseModel, Opaque, Input, FieldInfo, Path, Secret, File
+        from cog import URLFile, URLPath, ConcatenateIterator, AsyncConcatenateIterator, CancelationException
+        from cog import current_scope, streaming, concurrent, Coder, ExperimentalFeatureWarning, emit_metric
         import cog
         assert set(__all__) <= set(dir(cog)) | set(vars(cog))
         try:
@@ -53,7 +53,8 @@ def test_the_places_that_models_import_from(run):
     run(
         """
         import cog
-        from cog.types import Path, Input, Secret, ConcatenateIterator, ExperimentalFeatureWarning, PYDANTIC_V2, get_filename
+        from cog.types import Path, Input, Secret, ConcatenateIterator, ExperimentalFeatureWarning, PYDANTIC_V2
+        from cog.types import get_filename
         from cog.server.exceptions import CancelationException
         from cog.server.scope import current_scope
         from cog.predictor import BasePredictor
@@ -137,7 +138,7 @@ def test_base_models(run):
             score: float = 0.5
         class Output(Base):
             tags: List[str] = []
-            extra: Optional[int] = Input(default=None)
+            extra: Optional[int]
             made: list = dataclasses.field(default_factory=lambda: [1])
         a, b = Output(text="a"), Output("a")
         assert a == b and a.tags is not b.tags and a.extra is None and a.made == [1]
@@ -147,7 +148,8 @@ def test_base_models(run):
             inner: Output
             many: List[Base]
         outer = Outer(inner=a, many=[Base("x")])
-        assert outer.model_dump()["inner"]["text"] == "a" and outer.model_dump()["many"] == [{"text": "x", "score": 0.5}]
+        assert outer.model_dump()["inner"]["text"] == "a"
+        assert outer.model_dump()["many"] == [{"text": "x", "score": 0.5}]
         assert outer.model_dump_json().startswith('{"inner"')
         assert dataclasses.is_dataclass(a) and dataclasses.asdict(outer) == outer.model_dump()
         assert dataclasses.replace(a, text="c").text == "c" and not dataclasses.is_dataclass(BaseModel)
@@ -197,12 +199,14 @@ def test_paths(run):
         from cog import Path, File, URLPath, URLFile
         from cog.types import get_filename
         a = Path("/tmp") / "x.png"
-        assert type(a) is Path and isinstance(a, pathlib.Path) and a.suffix == ".png" and a == pathlib.Path("/tmp/x.png")
+        assert type(a) is Path and isinstance(a, pathlib.Path)
+        assert a.suffix == ".png" and a == pathlib.Path("/tmp/x.png")
         assert Path.validate("/a/b") == Path("/a/b") and Path.validate(a) is a
         url = "data:text/plain;base64," + base64.b64encode(b"hello").decode()
         later = Path.validate(url)
         assert isinstance(later, URLPath) and later.source == url and later.convert().read_bytes() == b"hello"
         assert open(later, "rb").read() == b"hello"
+        assert str(later.parent) == "." and later.with_suffix(".b").name == "file.b" and str(later) == url
         later.unlink()
         assert File.validate(url).read() == b"hello"
         remote = File.validate("http://127.0.0.1:9/a%20b.png?x=1")
@@ -215,7 +219,8 @@ def test_paths(run):
         names = {
             "http://x/a.png?b=/c": "a.png", "http://x/": "file", "http://x": "file", "http://x/..": "file",
             "http://x/" + "a" * 300 + ".png": "a" * 195 + "~.png", "http://x/%2e%2e%2Fa": ".._a",
-            "data:image/jpeg;base64,": "file.jpg", "data:,x": "file.txt", "data:image/png;name=cat.png;base64,": "cat.png",
+            "data:image/jpeg;base64,": "file.jpg", "data:,x": "file.txt",
+            "data:image/png;name=cat.png;base64,": "cat.png",
             "http://x/a+b%C3%A9.png": "a b\\u00e9.png", "data:application/x-none;base64,": "file",
         }
         for url, name in names.items():

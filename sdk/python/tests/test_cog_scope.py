@@ -117,6 +117,27 @@ def test_threads_of_a_call_have_its_scope_and_its_log(model):
         assert (answer.logs, answer.metrics) == ("in a thread\n", [("t", "replace", 1)])
 
 
+def test_a_forked_process_reports_nothing(model):
+    started = model(
+        """
+        import os
+        from cog import current_scope
+        def predict():
+            child = os.fork()
+            if not child:
+                try:
+                    current_scope().record_metric("child", 1)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        """,
+        qualname="predict",
+    )
+    answer = started.predict()
+    assert (answer.output, answer.metrics) == (0, [])
+
+
 def test_a_scope_that_was_kept_reports_for_its_own_call(model):
     started = model(
         """

@@ -17,7 +17,7 @@ def openapi(side):
 
 @case("echo")
 def unknown_routes(side):
-    paths = ["/nowhere", "/predictions/", "/predictions/a/b/c", "//predictions", "/docs"]
+    paths = ["/nowhere", "/predictions/a/b/c", "//predictions", "/docs"]
     return [seen(side.ask("GET", path)) for path in paths]
 
 

@@ -1,6 +1,8 @@
 // What a user of the JavaScript client does, case by case: `node replicate.mjs CASE`, with CLIENT naming the folder in
 // which npm put the published client.
 import assert from "node:assert/strict";
+import { File } from "node:buffer";
+import { webcrypto } from "node:crypto";
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -38,7 +40,7 @@ async function hooks(create) {
     for await (const piece of request) body += piece;
     response.end();
     try {
-      assert.ok(await validateWebhook({ headers: request.headers, body }, secret), "the signature is wrong");
+      assert.ok(await validateWebhook({ headers: request.headers, body }, secret, webcrypto), "the signature is wrong");
       const prediction = JSON.parse(body);
       taken.push(prediction);
       if (ENDS.includes(prediction.status)) ended.resolve();

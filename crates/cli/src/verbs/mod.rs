@@ -13,6 +13,7 @@ pub mod init;
 pub mod logs;
 pub mod model;
 pub mod model_server;
+pub mod open;
 pub mod run;
 pub mod serve;
 pub mod shell;

@@ -4,6 +4,7 @@ mod apps;
 mod calls;
 mod containers;
 mod fake;
+mod open;
 mod projects;
 mod records;
 mod status;

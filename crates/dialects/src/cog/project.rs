@@ -3,10 +3,16 @@
 /// A text that settings name is not longer.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
 
+/// Files of one folder that settings name; a repository of weights has some dozens.
+pub const MAX_LISTED: usize = 10_000;
+
 /// The folder of a `cog.yaml`. Paths are relative to it, with `/` between their parts.
 pub trait Project {
     /// What is at a path.
     fn look(&self, path: &str) -> Found;
+
+    /// Paths of all files below a folder. None: there are more than [`MAX_LISTED`].
+    fn list(&self, path: &str) -> Option<Vec<String>>;
 
     /// A text of at most [`MAX_TEXT_BYTES`].
     fn read(&self, path: &str) -> Result<String, Unreadable>;
@@ -79,6 +85,11 @@ pub mod tests {
                 false if self.0.keys().any(|key| key.starts_with(&format!("{path}/"))) => Found::Folder,
                 false => Found::Nothing,
             }
+        }
+
+        fn list(&self, path: &str) -> Option<Vec<String>> {
+            let below = format!("{path}/");
+            Some(self.0.keys().filter(|key| key.starts_with(&below)).cloned().collect())
         }
 
         fn read(&self, path: &str) -> Result<String, Unreadable> {

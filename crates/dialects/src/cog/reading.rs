@@ -1,6 +1,6 @@
 //! Everything that a project's settings say, in one record.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use clunk_core::function::Resources;
 use clunk_core::recipe::Recipe;
@@ -17,9 +17,9 @@ pub struct Reading {
     pub config: Option<CogConfig>,
     /// None: a problem is an error.
     pub recipe: Option<Recipe>,
-    /// Files of the project that packages are installed from: each is to be added to the image below `/src`, before
-    /// the first step.
-    pub files: BTreeSet<String>,
+    /// Files of the project that are part of the image, packages and weights: each by its path in the image. They are
+    /// to be added before the first step.
+    pub files: BTreeMap<String, String>,
     /// Variables of the model's container.
     pub env: BTreeMap<String, String>,
     pub resources: Resources,
@@ -40,7 +40,7 @@ pub fn read(text: &str, file: &str, project: &dyn Project) -> Reading {
     let plan = config.as_ref().map(|config| recipe::plan(config, project, &mut problems));
     let (recipe, files) = match plan {
         Some(plan) if !problems.any_error() => (Some(plan.recipe), plan.files),
-        _ => (None, BTreeSet::new()),
+        _ => (None, BTreeMap::new()),
     };
     let mut resources = Resources::default();
     if config.as_ref().is_some_and(|config| config.build.gpu) {

@@ -1,6 +1,6 @@
 //! From a model's settings to the recipe of its image.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use clunk_core::recipe::{Base, PipInstall, Recipe, Step};
 
@@ -22,9 +22,8 @@ const MOVED_PACKAGES: &[(&str, &str)] =
 
 pub struct Plan {
     pub recipe: Recipe,
-    /// Files of the project that the packages are installed from: each must lie at its path below [`SOURCE_ROOT`]
-    /// before the first step.
-    pub files: BTreeSet<String>,
+    /// Paths in the image, and the files of the project that must lie there before the first step.
+    pub files: BTreeMap<String, String>,
 }
 
 /// Weights, then steps in the order that Cog has: system packages, `pre_install`, Python packages, `run`. The project itself is no
@@ -45,7 +44,10 @@ pub fn plan(config: &CogConfig, project: &dyn Project, problems: &mut Problems) 
     steps.extend(pip(build, &requirements));
     steps.extend(commands(&build.run));
     steps.push(Step::Workdir { path: SOURCE_ROOT.into() });
-    Plan { recipe: Recipe { base: base(build.python_version), steps }, files: requirements.files }
+    let mut files: BTreeMap<_, _> =
+        requirements.files.iter().map(|path| (format!("{SOURCE_ROOT}/{path}"), path.clone())).collect();
+    files.extend(weights::files(&config.weights, project));
+    Plan { recipe: Recipe { base: base(build.python_version), steps }, files }
 }
 
 fn base(python: Python) -> Base {

@@ -129,6 +129,10 @@ impl<'a> Flattener<'a> {
         if let Some(target) = option(line, "-e", "--editable") {
             return self.editable(target, at, into);
         }
+        if let Some(place) = option(line, "-f", "--find-links").filter(|place| !place.contains("://")) {
+            let message = format!("`{line}`: {place} is not there when packages are installed");
+            return self.problems.error(at, message, "name each wheel of the project in a line of its own");
+        }
         if line.starts_with('-') {
             match line {
                 "--pre" => self.out.pre = true,
@@ -201,7 +205,9 @@ impl<'a> Flattener<'a> {
         let archive = ARCHIVES.iter().any(|ending| cleaned.ends_with(ending));
         match found {
             Found::File if archive => {
-                let line = line.replacen(path, &format!("/src/{cleaned}"), 1);
+                let is_url =
+                    line.contains(&format!("file:{path}")) || line.contains(&format!("file://{path}"));
+                let line = line.replacen(path, &written(&cleaned, is_url), 1);
                 self.out.files.insert(cleaned);
                 self.push(&line, into);
             }
@@ -256,11 +262,12 @@ fn option<'a>(line: &'a str, short: &str, long: &str) -> Option<&'a str> {
     Some(rest.trim_start_matches('=').trim()).filter(|value| !value.is_empty())
 }
 
-/// The path in a line that names a file: by itself, or behind `name @`.
+/// The path in a line that names a file: by itself, or behind `name @`. It may hold blanks.
 fn local_path(line: &str) -> Option<&str> {
     let target = line.split_once(" @ ").map_or(line, |(_, target)| target).trim();
-    // Markers, extras and hashes come behind it.
-    let target = target.split([' ', ';']).next()?;
+    // Markers, hashes and extras come behind it.
+    let end = [" ;", "; ", " --"].iter().filter_map(|mark| target.find(mark)).min();
+    let target = target[..end.unwrap_or(target.len())].trim_end();
     let target = if target.ends_with(']') { target.split('[').next()? } else { target };
     if let Some(path) = target.strip_prefix("file:") {
         return Some(path.trim_start_matches("//"));
@@ -270,6 +277,22 @@ fn local_path(line: &str) -> Option<&str> {
     }
     let path = target.starts_with(['.', '/']) || ARCHIVES.iter().any(|ending| target.ends_with(ending));
     path.then_some(target)
+}
+
+/// A path in the image, as a requirement can hold it.
+fn written(path: &str, is_url: bool) -> String {
+    let encode = |c: char| match c {
+        ' ' => "%20".to_string(),
+        '%' => "%25".to_string(),
+        '#' => "%23".to_string(),
+        c => c.to_string(),
+    };
+    let plain = !path.contains([' ', '%', '#']);
+    match (plain, is_url) {
+        (true, _) => format!("/src/{path}"),
+        (false, true) => format!("/src/{}", path.chars().map(encode).collect::<String>()),
+        (false, false) => format!("file:///src/{}", path.chars().map(encode).collect::<String>()),
+    }
 }
 
 /// The name of the package in a requirement, as indexes write it.
@@ -310,11 +333,13 @@ mod tests {
         let (out, problems) = flatten(&[
             (
                 "requirements.txt",
-                "./w/a-1-py3-none-any.whl[x] ; python_version > '3'\nb @ file:w/b.tar.gz\nw/c.zip",
+                "./w/a-1-py3-none-any.whl[x] ; python_version > '3'\nb @ file:w/b.tar.gz\nw/c.zip\n./w/d e.zip --hash=sha256:00\nf @ file:w/f g.zip",
             ),
             ("w/a-1-py3-none-any.whl", ""),
             ("w/b.tar.gz", ""),
             ("w/c.zip", ""),
+            ("w/d e.zip", ""),
+            ("w/f g.zip", ""),
         ]);
         assert_eq!(problems, []);
         let lines: Vec<_> = out.text.lines().collect();
@@ -323,10 +348,12 @@ mod tests {
             [
                 "/src/w/a-1-py3-none-any.whl[x] ; python_version > '3'",
                 "b @ file:/src/w/b.tar.gz",
-                "/src/w/c.zip"
+                "/src/w/c.zip",
+                "file:///src/w/d%20e.zip --hash=sha256:00",
+                "f @ file:/src/w/f%20g.zip",
             ]
         );
-        assert_eq!(out.files.len(), 3);
+        assert_eq!(out.files.len(), 5);
     }
 
     #[test]
@@ -347,13 +374,13 @@ mod tests {
         let (_, problems) = flatten(&[
             (
                 "requirements.txt",
-                "-r requirements.txt\n\n-e .\n../up.whl\n/abs.whl\n./lib\nno.whl\n-r https://x.example/r.txt\n-r none.txt",
+                "-r requirements.txt\n\n-e .\n../up.whl\n/abs.whl\n./lib\nno.whl\n-r https://x.example/r.txt\n-r none.txt\n-f ./lib\n-f https://x.example/l",
             ),
             ("lib/setup.py", ""),
         ]);
         let shown: Vec<_> = problems.iter().map(ToString::to_string).collect();
-        assert_eq!(shown.len(), 8, "{shown:#?}");
-        for (problem, line) in problems.iter().zip([1, 3, 4, 5, 6, 7, 8, 9]) {
+        assert_eq!(shown.len(), 9, "{shown:#?}");
+        for (problem, line) in problems.iter().zip([1, 3, 4, 5, 6, 7, 8, 9, 10]) {
             assert_eq!((problem.file.as_str(), problem.line), ("requirements.txt", line), "{problem}");
         }
     }

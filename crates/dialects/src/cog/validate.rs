@@ -16,6 +16,10 @@ const VIOLATIONS_MAX: usize = 256;
 const MESSAGE_MAX: usize = 1 << 10;
 /// References that lead from one schema to the next; a schema that refers to itself ends here.
 const REFERENCES_MAX: usize = 32;
+/// The format of a value that the model gets as a file.
+const FILE: &str = "file-url";
+/// How such a value begins. A path would be opened where the model runs: a caller could read any file there.
+const FILE_SCHEMES: [&str; 3] = ["http://", "https://", "data:"];
 
 /// One rule that an input breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,8 +84,10 @@ impl InputSchema {
         let required = names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
         if let Some(declared) = resolved["properties"].as_object_mut() {
             declared.values_mut().for_each(allow_inner_nulls);
+            declared.values_mut().for_each(only_file_formats);
         }
-        let options = jsonschema::options().should_validate_formats(false);
+        let is_file = |text: &str| FILE_SCHEMES.iter().any(|scheme| text.starts_with(scheme));
+        let options = jsonschema::options().with_format(FILE, is_file).should_validate_formats(true);
         let validator = options.build(&resolved).map_err(|error| SchemaError {
             component: component.into(),
             reason: format!("{error} (at {})", error.instance_path),
@@ -164,6 +170,7 @@ impl InputSchema {
 fn message(error: &ValidationError<'_>) -> String {
     let mut text = match &error.kind {
         ValidationErrorKind::Enum { options } => format!("{} is not one of {options}", error.instance),
+        ValidationErrorKind::Format { .. } => format!("{} is not an http, https or data URL", error.instance),
         _ => error.to_string(),
     };
     if text.len() > MESSAGE_MAX {
@@ -212,6 +219,22 @@ fn allow_null(schema: &mut Value) {
         schema["type"] = serde_json::json!([kind, "null"]);
     }
     allow_inner_nulls(schema);
+}
+
+/// Leaves the format of files alone to be checked: what other formats say, the model's own annotations know better.
+fn only_file_formats(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            match members.get("format").and_then(Value::as_str) {
+                Some("uri") => members["format"] = FILE.into(),
+                Some(_) => _ = members.remove("format"),
+                None => {}
+            }
+            members.values_mut().for_each(only_file_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(only_file_formats),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 #[cfg(test)]

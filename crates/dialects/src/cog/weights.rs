@@ -1,13 +1,12 @@
 //! `weights`: files that are kept apart from the code.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use clunk_core::recipe::{Download, Step};
 use serde::Serialize;
 
-use super::project::{Found, clean};
-use super::read::Reader;
-use super::recipe::SOURCE_ROOT;
+use super::project::{Found, MAX_LISTED, Project, clean};
+use super::read::{Reader, found_words};
 use super::yaml::{At, Kind, Node};
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -86,30 +85,88 @@ fn one(reader: &mut Reader<'_>, node: &Node) -> Option<Weight> {
     let weight = Weight { name: name?, target: target?, source: source? };
     for source in &weight.source {
         let at = table.get("source").map_or(node.at, |value| value.at);
-        local(reader, &weight, source, at);
+        check_local(reader, source, at);
     }
     Some(weight)
 }
 
-/// A path of the project is in the container already, below its source; nowhere else can it be put.
-fn local(reader: &mut Reader<'_>, weight: &Weight, source: &Source, at: At) {
-    let path = match scheme(&source.uri) {
-        Some("file") => &source.uri["file://".len()..],
-        Some(_) => return,
-        None => &source.uri,
-    };
-    let Some(path) = clean(path).filter(|path| reader.project.look(path) != Found::Nothing) else {
-        let message = "it is nothing in the folder of cog.yaml";
-        reader.invalid(at, "weights.source.uri", &source.uri, message, "correct the path");
-        return;
-    };
-    if weight.target != format!("{SOURCE_ROOT}/{path}") {
-        reader.problems.unsupported(
-            at,
-            format!("invalid weights.target \"{}\": files of the project stay where they are", weight.target),
-            format!("write target: {SOURCE_ROOT}/{path}, or give an address with hf:// or https://"),
-        );
+/// The path of a source that lies in the project.
+fn local(source: &Source) -> Option<&str> {
+    match scheme(&source.uri) {
+        Some("file") => Some(&source.uri["file://".len()..]),
+        Some(_) => None,
+        None => Some(&source.uri),
     }
+}
+
+/// What a local source must be: something of the project, and not too much of it.
+fn check_local(reader: &mut Reader<'_>, source: &Source, at: At) {
+    let Some(path) = local(source) else { return };
+    let wrong = match clean(path).map(|path| (reader.project.look(&path), path)) {
+        None | Some((Found::Outside, _)) => found_words(Found::Outside).to_string(),
+        Some((Found::Nothing, _)) => "there is no such file or folder".into(),
+        Some((Found::File, _)) => return,
+        Some((Found::Folder, path)) => match reader.project.list(&path) {
+            None => format!("it has more than {MAX_LISTED} files"),
+            Some(files) if files.iter().any(|file| chosen(source, &path, file)) => return,
+            _ => "no file of it is chosen by `include` and `exclude`".into(),
+        },
+    };
+    let hint = "name a file or folder beneath the folder of cog.yaml";
+    reader.invalid(at, "weights.source.uri", &source.uri, &wrong, hint);
+}
+
+/// Places in the image of weights that lie in the project.
+pub fn files(weights: &[Weight], project: &dyn Project) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for (weight, source) in weights.iter().flat_map(|weight| weight.source.iter().map(move |s| (weight, s))) {
+        let Some(path) = local(source).and_then(clean) else { continue };
+        if project.look(&path) == Found::File {
+            let name = path.rsplit('/').next().unwrap_or(&path);
+            files.insert(format!("{}/{name}", weight.target), path);
+            continue;
+        }
+        for file in project.list(&path).into_iter().flatten().filter(|file| chosen(source, &path, file)) {
+            files.insert(format!("{}/{}", weight.target, below(&path, &file)), file);
+        }
+    }
+    files
+}
+
+fn below<'a>(folder: &str, file: &'a str) -> &'a str {
+    file.strip_prefix(folder).map_or(file, |rest| rest.trim_start_matches('/'))
+}
+
+fn chosen(source: &Source, folder: &str, file: &str) -> bool {
+    let name = below(folder, file);
+    let fits = |pattern: &String| match pattern.strip_suffix('/') {
+        Some(folder) => fits(&format!("{folder}/*"), name),
+        None => fits(pattern, name),
+    };
+    (source.include.is_empty() || source.include.iter().any(fits)) && !source.exclude.iter().any(fits)
+}
+
+/// Whether a name is of a pattern; `*` stands for any characters, `?` for one.
+fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (mut p, mut n, mut star) = (0, 0, None);
+    while n < name.len() {
+        match pattern.get(p) {
+            Some('*') => {
+                star = Some((p + 1, n));
+                p += 1;
+            }
+            Some(c) if *c == '?' || *c == name[n] => (p, n) = (p + 1, n + 1),
+            _ => match star {
+                Some((after, from)) => {
+                    star = Some((after, from + 1));
+                    (p, n) = (after, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '*')
 }
 
 fn name_of(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
@@ -175,4 +232,30 @@ fn source(reader: &mut Reader<'_>, node: &Node) -> Option<Source> {
     };
     let (include, exclude) = (globs("include"), globs("exclude"));
     Some(Source { uri, include, exclude })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_choose() {
+        let source = |include: &[&str], exclude: &[&str]| Source {
+            uri: "w".into(),
+            include: include.iter().map(ToString::to_string).collect(),
+            exclude: exclude.iter().map(ToString::to_string).collect(),
+        };
+        let cases = [
+            (source(&[], &[]), true),
+            (source(&["*.bin"], &[]), true),
+            (source(&["*.json"], &[]), false),
+            (source(&["a/"], &[]), true),
+            (source(&["a/?.b*"], &[]), true),
+            (source(&["*"], &["a/"]), false),
+            (source(&["*"], &["b/"]), true),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(chosen(&source, "w", "w/a/x.bin"), expected, "{source:?}");
+        }
+    }
 }

@@ -236,19 +236,21 @@ pub fn gives_files(openapi_schema: &Value) -> bool {
     output["format"] == "uri" || output["items"]["format"] == "uri"
 }
 
-/// An input with the addresses of uploaded files changed by `change`, which is given a file's id and what stands behind
-/// it. `bases` are the addresses under which this server's API is known.
-pub fn map_files(value: &mut Value, bases: &[String], change: &impl Fn(&str) -> String) {
+/// What stands behind the server's URL in the addresses of its files: uploads, and signed ones of any file.
+const FILES: [&str; 2] = ["/replicate/v1/files/", "/files/"];
+
+/// Rewrites the addresses of this server's files in an input: those that begin with one of `from` begin with `to` then.
+/// Containers reach the server under its own URL, whatever it is called outside.
+pub fn move_files(value: &mut Value, from: &[&str], to: &str) {
     match value {
         Value::String(text) => {
-            let path =
-                bases.iter().find_map(|base| text.strip_prefix(base.as_str())?.strip_prefix("/files/"));
-            if let Some(path) = path {
-                *text = change(path);
+            let path = from.iter().find_map(|base| text.strip_prefix(base));
+            if let Some(path) = path.filter(|path| FILES.iter().any(|files| path.starts_with(files))) {
+                *text = format!("{to}{path}");
             }
         }
-        Value::Array(entries) => entries.iter_mut().for_each(|entry| map_files(entry, bases, change)),
-        Value::Object(members) => members.values_mut().for_each(|member| map_files(member, bases, change)),
+        Value::Array(entries) => entries.iter_mut().for_each(|entry| move_files(entry, from, to)),
+        Value::Object(members) => members.values_mut().for_each(|member| move_files(member, from, to)),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

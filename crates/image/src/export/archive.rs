@@ -155,6 +155,12 @@ impl<'a> LayerWriter<'a> {
     fn new_file(&mut self, path: &str, mode: u32, size: u64, content: &mut dyn Read) -> io::Result<()> {
         let name = path.trim_start_matches('/').as_bytes();
         self.folders(name)?;
+        if self.made.contains(name) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{path} is a folder of the layer"),
+            ));
+        }
         self.entry(name, &Entry { size, ..Entry::plain(EntryType::Regular, mode) })?;
         self.content(content, size)
     }
@@ -178,7 +184,7 @@ impl<'a> LayerWriter<'a> {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "folders are nested too deep"));
         }
         let mut names = Vec::new();
-        for entry in fs::read_dir(folder)? {
+        for entry in fs::read_dir(folder).map_err(|error| named(folder, &error))? {
             names.push(entry?.file_name());
         }
         names.sort();
@@ -248,7 +254,8 @@ impl<'a> LayerWriter<'a> {
         if meta.nlink() > 1 {
             self.linked.insert(key, path.to_vec());
         }
-        let mut file = fs::OpenOptions::new().read(true).custom_flags(NOFOLLOW).open(place)?;
+        let file = fs::OpenOptions::new().read(true).custom_flags(NOFOLLOW).open(place);
+        let mut file = file.map_err(|error| named(place, &error))?;
         let xattrs = if times == Times::Kept { user_attributes(place) } else { Vec::new() };
         let entry = Entry { size: meta.len(), xattrs, ..self.described(EntryType::Regular, meta, times) };
         self.entry(path, &entry)?;
@@ -305,6 +312,11 @@ impl<'a> LayerWriter<'a> {
         let over = (size % 512) as usize;
         if over > 0 { self.out.write_all(&[0; 512][over..]) } else { Ok(()) }
     }
+}
+
+/// Without root, what another user of a container may read alone cannot be packed: the user must know which file.
+fn named(place: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", place.display()))
 }
 
 const NOFOLLOW: i32 = rustix::fs::OFlags::NOFOLLOW.bits() as i32;

@@ -48,7 +48,7 @@ impl Program {
     }
 
     pub fn write(&self, layer: &mut LayerWriter<'_>) -> io::Result<()> {
-        layer.host_file(&format!("{RUNNER_PATH}/clunk"), 0o755, &self.binary)?;
+        layer.host_file(&place(), 0o755, &self.binary)?;
         for library in self.loader.iter().chain(&self.libraries) {
             layer.host_file(&inside(library), 0o755, library)?;
         }
@@ -57,7 +57,7 @@ impl Program {
 
     /// How the program is started in the image.
     pub fn command(&self) -> Vec<String> {
-        let program = format!("{RUNNER_PATH}/clunk");
+        let program = place();
         match &self.loader {
             None => vec![program],
             Some(loader) => {
@@ -65,6 +65,11 @@ impl Program {
             }
         }
     }
+}
+
+/// Where the program lies in the image: not beside the runner, whose package has its name.
+fn place() -> String {
+    format!("{RUNNER_PATH}/bin/clunk")
 }
 
 /// Where a library lies in the image.
@@ -96,13 +101,13 @@ mod tests {
         assert_eq!(program.libraries, [PathBuf::from("/usr/lib/x86_64-linux-gnu/libc.so.6")]);
         assert_eq!(
             program.command(),
-            ["/.clunk/lib/ld-linux-x86-64.so.2", "--library-path", "/.clunk/lib", "/.clunk/clunk"]
+            ["/.clunk/lib/ld-linux-x86-64.so.2", "--library-path", "/.clunk/lib", "/.clunk/bin/clunk"]
         );
     }
 
     #[test]
     fn a_static_program_needs_no_loader() {
         let program = Program::from_maps("55d0-55d1 r-xp 00000000 fe:01 12  /opt/clunk\n");
-        assert_eq!(program.command(), ["/.clunk/clunk"]);
+        assert_eq!(program.command(), ["/.clunk/bin/clunk"]);
     }
 }

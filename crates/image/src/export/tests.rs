@@ -152,6 +152,7 @@ fn files_of_our_own_have_folders_and_a_fixed_time() {
     layer.host_folder("/.clunk", &home.path().join("runner")).unwrap();
     layer.bytes("/.clunk/model.json", 0o644, b"{}").unwrap();
     layer.bytes("/src/.cog/openapi_schema.json", 0o600, b"{}").unwrap();
+    assert!(layer.bytes("/.clunk/inner", 0o644, b"").is_err());
     let blob = layer.finish().unwrap();
     let to = home.path().join("to");
     unpack_layer(&blob, &to);

@@ -292,6 +292,14 @@ impl Pool {
         self.lock().calls.get(&id).map(|live| live.record(self, None))
     }
 
+    /// How many calls come before one that waits, and how many replicas are ready; None: it does not wait in memory.
+    pub fn ahead(&self, id: CallId) -> Option<(usize, usize)> {
+        let state = self.lock();
+        let place = state.queue.iter().position(|(_, waiting)| waiting == id)?;
+        let ready = state.replicas.values().filter(|slot| slot.phase == Phase::Ready).count();
+        Some((place, ready))
+    }
+
     /// Records of calls that are in memory, at most `most`.
     pub fn calls(&self, most: usize) -> Vec<clunk_core::api::CallRecord> {
         self.lock().calls.values().take(most).map(|live| live.record(self, None)).collect()

@@ -21,18 +21,18 @@ use crate::answer::io_error;
 const LINK_LIFETIME: Duration = Duration::from_secs(86_400);
 const SECRET_BYTES: usize = 32;
 
-/// What webhooks and links are signed with. Its Debug prints nothing of it.
+/// What webhooks are signed with, or links. Its Debug prints nothing of it.
 #[derive(Clone)]
 pub struct Secret {
     key: [u8; SECRET_BYTES],
 }
 
 impl Secret {
-    /// Reads the state folder's secret, making it at the first start.
-    pub(super) fn load(state: &Path) -> Result<Self, ErrorBody> {
-        let path = state.join("webhook-secret");
+    /// Reads a secret of the state folder, making it at the first start.
+    pub(super) fn load(state: &Path, name: &str) -> Result<Self, ErrorBody> {
+        let path = state.join(name);
         let failed = |why: &dyn fmt::Display| {
-            let text = format!("could not use the secret of webhooks {}: {why}", path.display());
+            let text = format!("could not use the secret {}: {why}", path.display());
             ErrorBody::new(ErrorCode::CorruptState, text)
                 .hint("remove the file: the next start makes a new secret")
         };
@@ -80,6 +80,11 @@ impl Models {
         &self.secret
     }
 
+    /// What links are signed with. It never leaves the server: receivers of webhooks have the other one.
+    pub fn link_secret(&self) -> &Secret {
+        &self.link_secret
+    }
+
     /// The path with a query that opens it without a token for so long.
     pub fn sign_path(&self, path: &str, lifetime: Duration) -> String {
         self.sign_until(path, now_ms() / 1000 + lifetime.as_secs())
@@ -103,7 +108,7 @@ impl Models {
     }
 
     fn path_signature(&self, path: &str, expiry: u64) -> String {
-        hex::encode(self.secret.sign(format!("{path}\n{expiry}").as_bytes()))
+        hex::encode(self.link_secret.sign(format!("{path}\n{expiry}").as_bytes()))
     }
 
     /// Where a file is fetched without a token. The same for an hour, so that what keeps it need not fetch it again.
@@ -180,8 +185,8 @@ mod tests {
     #[test]
     fn a_secret_is_kept_and_shown_to_nobody_by_accident() {
         let folder = tempfile::tempdir().unwrap();
-        let secret = Secret::load(folder.path()).unwrap();
-        assert_eq!(Secret::load(folder.path()).unwrap().text(), secret.text());
+        let secret = Secret::load(folder.path(), "secret").unwrap();
+        assert_eq!(Secret::load(folder.path(), "secret").unwrap().text(), secret.text());
         assert!(secret.text().starts_with("whsec_") && secret.text().matches('_').count() == 1);
         assert_eq!(format!("{secret:?}"), "[redacted]");
     }

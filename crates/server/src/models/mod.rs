@@ -63,6 +63,7 @@ pub struct Models {
     /// A folder for files without names.
     temporary: PathBuf,
     secret: Secret,
+    link_secret: Secret,
     presenter: OnceLock<Presenter>,
     lives: Lives,
     cache: Cache,
@@ -121,13 +122,16 @@ impl Models {
     /// Opens the service and has it watch the engine; `state` is the state folder.
     pub fn open(parts: Parts, state: &Path) -> Result<Arc<Self>, ErrorBody> {
         let Parts { engine, store, blobs, temporary, stopping } = parts;
-        let (secret, sender) = (Secret::load(state)?, Sender::new()?);
+        let (secret, link_secret) =
+            (Secret::load(state, "webhook-secret")?, Secret::load(state, "link-secret")?);
+        let sender = Sender::new()?;
         let models = Arc::new_cyclic(|me| Self {
             engine,
             store,
             blobs,
             temporary,
             secret,
+            link_secret,
             presenter: OnceLock::new(),
             lives: Lives::default(),
             cache: Cache::default(),

@@ -23,7 +23,11 @@ pub async fn fetch(
     Path((text, _name)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let file: FileId = id(&text)?;
+    content(&server, id(&text)?, &headers).await
+}
+
+/// The content of a file, or the part of it that is asked for.
+pub async fn content(server: &Server, file: FileId, headers: &HeaderMap) -> Result<Response, Failure> {
     let (record, content) = server.models.open_file(file).await?;
     let etag = format!("\"{}\"", record.sha256);
     let fresh = headers.get(header::IF_NONE_MATCH).is_some_and(|given| given.as_bytes() == etag.as_bytes());

@@ -32,6 +32,11 @@ SCHEMA_PATH = "/src/.cog/openapi_schema.json"
 RUNNER_PATH = "/.clunk"
 # What the archive holds; nothing else is laid out in a folder.
 _ENTRY = re.compile(r"oci-layout|index\.json|manifest\.json|blobs/sha256/[0-9a-f]{64}")
+# What engines take: an optional registry, a path of small letters, an optional tag.
+_NAME = re.compile(
+    r"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+|localhost)/)?"
+    r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+)
 _COPY_BYTES = 1 << 20
 
 
@@ -89,6 +94,8 @@ def build(words):
     output = Output(words=not options.quiet)
     project = load(options.folder, output)
     name = options.tag or default_name(project)
+    if not _NAME.fullmatch(name):
+        raise usage(f"{name!r} is not the name of an image", "clunk build DIR -t name:tag, in small letters")
     target = Target(options.output or f"{re.sub('[/:]', '-', name)}.tar")
     client = Client(*connect())
     try:
@@ -108,7 +115,7 @@ def build(words):
 
 def default_name(project):
     """As Cog names the image of a project that does not say."""
-    given = project.config.get("image")
+    given = project.config.get("image") or project.config.get("model")
     if given:
         return given
     folder = re.sub(r"[^a-z0-9]+", "-", os.path.basename(project.root).lower()).strip("-")
@@ -264,5 +271,8 @@ def tell(name, target, digest, size, options, output):
         return
     print(target.path, flush=True)
     output.say(f"wrote {name}, {size / 1e6:.1f} MB, {digest}")
-    load = f"podman load -i {target.path}" if target.is_file else f"podman pull oci:{target.path}"
-    output.say(f"try: {load} && podman run --rm -p {PORT}:{PORT} {name}")
+    ports = f"-p {PORT}:{PORT}"
+    if target.is_file:
+        output.say(f"try: podman load -i {target.path} && podman run --rm {ports} {name}")
+    else:
+        output.say(f"try: podman run --rm {ports} oci:{target.path}")

@@ -32,8 +32,8 @@ class CogProject:
         self.recipe = described["recipe"]
         self.env = described["env"]
         self.resources = described.get("resources") or {}
-        # Files of the project that packages are installed from.
-        self.files = described.get("files") or []
+        # Files of the project that are part of the image, by their paths in it.
+        self.files = described.get("files") or {}
         self.schema = schema
 
     @property
@@ -215,7 +215,7 @@ def _package_files(project):
     from clunk._source.project import LocalFile
 
     made = []
-    for name in sorted(project.files):
+    for remote, name in sorted(project.files.items()):
         local = os.path.join(project.root, name)
-        made.append(LocalFile(f"{SOURCE_ROOT}/{name}", local, os.stat(local)))
+        made.append(LocalFile(remote, local, os.stat(local)))
     return made

@@ -1,7 +1,7 @@
 """Mode `cog`: a Cog model in the runner. Models whose `run` is async are served by `cog_tasks`, on one event loop.
 
-A plain call of a model with plain inputs pays for little more than JSON both ways: what annotations ask for was found out
-when the model was loaded, and there is no scope, folder or output walk before somebody needs one.
+A plain call of a model with plain inputs pays for little more than JSON both ways: what annotations ask for was found
+out when the model was loaded, and there is no scope, folder or output walk before somebody needs one.
 """
 
 import os
@@ -23,6 +23,7 @@ try:
 finally:
     sys.path.remove(SHIMS)
 
+from .cog_converters import NoFiles  # noqa: E402
 from .cog_json import dumps, finite, loads  # noqa: E402
 from .cog_outputs import Outputs  # noqa: E402
 
@@ -32,6 +33,7 @@ METRIC_MAX = 64 << 10
 TRACEBACK_MAX = 128 << 10
 _JSON = b"format=json\n"
 _NO_FIELDS = {}
+_NO_FILES = NoFiles()
 
 
 class CogRunner(Runner):
@@ -57,6 +59,14 @@ class CogRunner(Runner):
         from .cog_load import load
 
         load(self, fields)
+
+    def ready(self):
+        super().ready()
+        # What the first call will need, while nobody waits for it yet.
+        if self.plan.fetches:
+            from . import cog_fetch  # noqa: F401
+        if self.plan.streams and not self.is_async:
+            from . import generators  # noqa: F401
 
     def run(self):
         """Answers calls until the agent says stop."""
@@ -84,8 +94,12 @@ class CogRunner(Runner):
         except Exception as error:
             raise TypeError(f"the metric {name!r} has no JSON form: {value!r}") from error
         if len(data) > METRIC_MAX:
-            raise ValueError(f"the metric {name!r} is too large: {len(data)} bytes of JSON, at most {METRIC_MAX} can be")
-        self.link.send(METRIC, call, encode_control({"name": name, "mode": mode}), (data,), len(data))
+            raise ValueError(
+                f"the metric {name!r} is too large: {len(data)} bytes of JSON, at most {METRIC_MAX} can be"
+            )
+        if self.link.open:
+            # Not in a process that the model forked.
+            self.link.send(METRIC, call, encode_control({"name": name, "mode": mode}), (data,), len(data))
 
     # Calls
 
@@ -107,7 +121,7 @@ class CogRunner(Runner):
                 if plan.simple:
                     arguments = plan.fill(inputs)
                 else:
-                    files = self.files()
+                    files = self.call_files()
                     arguments = plan.prepare(inputs, files)
                     files.fetch(self)
                     plan.convert(arguments, files)
@@ -166,8 +180,11 @@ class CogRunner(Runner):
             close(iterator)
             raise
 
-    def files(self):
+    def call_files(self):
         """The input files of one call."""
+        return self.files() if self.plan.fetches else _NO_FILES
+
+    def files(self):
         from .cog_fetch import Files
 
         return Files(self.api_url)
@@ -178,8 +195,10 @@ class CogRunner(Runner):
             from .failure import strip, text
 
             self.finish_output(call)
-            shown = text(strip(error))[-TRACEBACK_MAX:].encode("utf-8", "replace")
-            self.link.send(LOG, call, b"stream=stderr\n", (shown,), len(shown))
+            # Without a frame of the model's the message says it all; of a setup the log is what people look at.
+            if strip(error).__traceback__ is not None or kind != EXCEPTION:
+                shown = text(error)[-TRACEBACK_MAX:].encode("utf-8", "replace")
+                self.link.send(LOG, call, b"stream=stderr\n", (shown,), len(shown))
         super().send_failure(kind, call, error)
 
 

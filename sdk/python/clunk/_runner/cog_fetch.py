@@ -1,4 +1,4 @@
-"""Input files: fetched side by side into a folder of the call, streamed to disk, and deleted when the call has ended."""
+"""Input files: fetched side by side into a folder of the call, streamed to disk, deleted when the call has ended."""
 
 import os
 import sys
@@ -8,7 +8,9 @@ from cog._urls import clean_name, file_name, read_data_url, suffix_for, suffix_o
 
 from clunk import __version__, _runner
 from clunk._client.http import Connection
-from clunk.exception import ConnectionError, InvalidError
+from clunk.exception import ConnectionError
+
+from .cog_converters import InputError
 
 # Files of one call that are fetched at the same time.
 PARALLEL = 8
@@ -27,13 +29,6 @@ RETRY_S = 0.2
 CHUNK = 1 << 20
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
 _REDIRECTS = (301, 302, 303, 307, 308)
-
-
-class InputError(InvalidError):
-    """An input that cannot be used. The message names it."""
-
-
-InputError.__module__ = "cog"
 
 
 class Stopped(Exception):
@@ -142,18 +137,17 @@ class Files:
                 locks[-1].acquire()
                 locks.pop()
         except BaseException:
+            # The threads are left alone: one may be looking up a name, which nothing interrupts.
             self.stop()
             raise
         finally:
             _allow(interruptible, False)
-            for done in locks:
-                done.acquire()
         failed = [each for each in self._fetches if each.error is not None and not isinstance(each.error, Stopped)]
         if failed:
             raise failed[0].error
 
     def stop(self):
-        """Ends the fetches that run in other threads."""
+        """Ends the fetches that run in other threads, at the latest when they have a connection."""
         self.stopped = True
         for each in self._fetches:
             connection = each.connection
@@ -161,6 +155,7 @@ class Files:
                 connection.shut()
 
     def _run(self, each):
+        folder = self.folder
         try:
             if each.url.startswith("data:"):
                 self._write_data(each)
@@ -168,6 +163,9 @@ class Files:
                 self._download(each)
         except Exception as error:
             each.error = error
+        if self.stopped and self.folder is None:
+            # The call went without waiting for this thread.
+            _remove(folder, ())
 
     def _write_data(self, each):
         try:
@@ -182,8 +180,14 @@ class Files:
 
     def _place(self, each):
         """A folder of the file's own, so that it can have its own name."""
+        if self.stopped:
+            raise Stopped
         place = os.path.join(self.folder, str(each.place))
-        os.makedirs(place, exist_ok=True)
+        try:
+            os.mkdir(place)
+        except FileExistsError:
+            # Of a try before.
+            pass
         return place
 
     def _download(self, each):
@@ -197,9 +201,7 @@ class Files:
                     raise Stopped from None
                 reason = error.strerror if isinstance(error, OSError) and error.strerror else error
                 if attempt == TRIES - 1 or (isinstance(error, OSError) and error.errno in (28, 122)):
-                    raise InputError(
-                        f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: {reason}"
-                    ) from None
+                    raise _unfetched(each, reason) from None
                 from time import sleep
 
                 sleep(RETRY_S * 4**attempt)
@@ -213,6 +215,8 @@ class Files:
             connection, target, host = _connect(url, self.api_url, each)
             each.connection = connection
             try:
+                if self.stopped:
+                    raise Stopped
                 connection.socket.settimeout(SILENCE_S)
                 agent = os.environ.get("COG_USER_AGENT") or f"clunk/{__version__}"
                 head = (
@@ -233,16 +237,16 @@ class Files:
             finally:
                 each.connection = None
                 connection.close()
-        raise InputError(f"the file of the input {each.name}: {_shown(each.url)} leads on and on, {REDIRECTS_MAX} times")
+        raise InputError(
+            f"the file of the input {each.name}: {_shown(each.url)} leads on and on, {REDIRECTS_MAX} times"
+        )
 
     def _check(self, each, answer):
         status = answer.status
         if status in _TRY_AGAIN:
             raise _TryAgain(f"the answer was HTTP {status}")
         if status != 200:
-            raise InputError(
-                f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: the answer was HTTP {status}"
-            )
+            raise _unfetched(each, f"the answer was HTTP {status}")
         if answer.length is not None and answer.length > SIZE_MAX:
             raise _too_large(each, answer.length)
 
@@ -253,8 +257,8 @@ class Files:
                 file.close()
             except Exception:
                 pass
-        if self.folder is not None:
-            folder, self.folder = self.folder, None
+        folder, self.folder = self.folder, None
+        if folder is not None:
             _remove(folder, [each for each in self._fetches if each.path is not None])
 
 
@@ -382,16 +386,33 @@ def _save(connection, answer, path, each, until):
 
     size = 0
     with open(path, "wb", buffering=0) as file:
-        for piece in _pieces(connection, answer):
+        for piece in _unpacked(_pieces(connection, answer), answer):
             size += len(piece)
             if size > SIZE_MAX:
                 raise _too_large(each, size)
             if monotonic() > until:
-                raise InputError(
-                    f"the file of the input {each.name} took longer than {FETCH_S:g} seconds to fetch from {_shown(each.url)}"
-                )
+                raise _unfetched(each, f"it took longer than {FETCH_S:g} seconds")
             while piece:
                 piece = piece[file.write(piece) :]
+
+
+def _unpacked(pieces, answer):
+    """The file itself, where a server packed it although it was not asked to."""
+    if (answer.get(b"content-encoding") or "identity").lower() not in ("gzip", "x-gzip", "deflate"):
+        yield from pieces
+        return
+    import zlib
+
+    # Of either form, with the header of zlib or of gzip.
+    unpack = zlib.decompressobj(wbits=47)
+    for piece in pieces:
+        try:
+            data = unpack.decompress(piece, CHUNK)
+            while data:
+                yield memoryview(data)
+                data = unpack.decompress(unpack.unconsumed_tail, CHUNK)
+        except zlib.error as error:
+            raise _TryAgain(f"its compression is broken: {error}") from None
 
 
 def _pieces(connection, answer):
@@ -414,6 +435,10 @@ def _pieces(connection, answer):
             raise _TryAgain(f"the connection was closed {left} bytes before the end")
         left -= count
         yield buffer[:count]
+
+
+def _unfetched(each, reason):
+    return InputError(f"the file of the input {each.name} cannot be fetched from {_shown(each.url)}: {reason}")
 
 
 def _too_large(each, size):

@@ -1,8 +1,10 @@
 """The inputs of a call: the signature of the user's function, read once, and a call's values made to fit it."""
 
+from cog._annotations import own_annotations
 from cog.input import FieldInfo
 
-from .cog_types import _ABSENT, Int, InputTypeError, converter, evaluate
+from .cog_converters import UNFIT, InputError, Int, Optional, reason_of
+from .cog_types import ABSENT, converter, evaluate
 
 # Bit of the flags of a code object: it takes any name.
 _VARKEYWORDS = 0x08
@@ -23,7 +25,7 @@ class Signature:
     def __init__(self, function, bound):
         plain = unwrapped(function)
         self.scope = getattr(plain, "__globals__", {})
-        self.annotations = _annotations(plain)
+        self.annotations = own_annotations(plain)
         names, defaults, self.takes_all = _parameters(plain)
         self.names = names[1:] if bound and names else names
         self.defaults = {name: defaults[name] for name in self.names if name in defaults}
@@ -40,8 +42,8 @@ class Plan:
         # Of whole numbers JSON may have sent 3.0.
         self.ints = []
         for name in signature.names:
-            found = converter(signature.annotations.get(name, _ABSENT), signature.scope)
-            if type(found) is Int:
+            found = converter(signature.annotations.get(name, ABSENT), signature.scope)
+            if type(found) is Int or (type(found) is Optional and type(found.item) is Int):
                 self.ints.append(name)
             elif found is not None:
                 self.converters[name] = found
@@ -53,6 +55,7 @@ class Plan:
             self._default(name, signature.defaults.get(name, _REQUIRED), signature)
         # Nothing but defaults and plain values.
         self.simple = not self.converters and not self.fresh
+        self.fetches = any(found.fetches for found in self.converters.values())
         self.streams = streams(signature)
 
     def _default(self, name, default, signature):
@@ -104,23 +107,18 @@ class Plan:
             if name in arguments and arguments[name] is not None:
                 try:
                     arguments[name] = found.convert(arguments[name], files)
-                except (ValueError, TypeError, KeyError, ArithmeticError, OSError) as error:
+                except UNFIT as error:
                     raise _unfit(name, error) from error
         return arguments
 
 
 def _missing(name, plan):
-    from clunk.exception import InvalidError
-
     known = ", ".join(sorted(plan.names))
-    return InvalidError(f"the input {name} is missing", hint=f"the inputs of this model: {known}")
+    return InputError(f"the input {name} is missing; the inputs of this model: {known}")
 
 
 def _unfit(name, error):
-    from .cog_fetch import InputError
-
-    reason = str(error) if isinstance(error, InputTypeError) else f"{type(error).__name__}: {error}"
-    return InputError(f"the input {name} cannot be used: {reason}")
+    return InputError(f"the input {name} cannot be used: {reason_of(error)}")
 
 
 def unwrapped(function):
@@ -143,16 +141,6 @@ def flags_of(function):
         flags |= code.co_flags if code is not None else 0
         function = getattr(function, "__wrapped__", None)
     return flags
-
-
-def _annotations(function):
-    try:
-        return getattr(function, "__annotations__", None) or {}
-    except NameError:
-        # Names that exist for type checkers only.
-        import annotationlib
-
-        return annotationlib.get_annotations(function, format=annotationlib.Format.FORWARDREF)
 
 
 def _parameters(function):

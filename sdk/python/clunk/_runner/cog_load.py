@@ -1,13 +1,13 @@
 """A Cog model is loaded: its file, its class or function, and what `setup` prepares."""
 
+import _frozen_importlib as bootstrap
+import _frozen_importlib_external as external
 import os
 import sys
 
-import _frozen_importlib as bootstrap
-import _frozen_importlib_external as external
+from cog.predictor import user_method
 
 from clunk.exception import ExecutionError
-from cog.predictor import user_method
 
 from .cog import SHIMS
 from .cog_inputs import Plan, Signature, evaluate, flags_of
@@ -30,10 +30,10 @@ def load(runner, fields):
     found = _find(module, fields["module"], fields.get("qualname"))
     if isinstance(found, type):
         name = _method(found, runner.is_training)
-        if flags_of(getattr(found, name)) & ASYNC:
+        if flags_of(getattr(found, name)) & ASYNC and "asyncio" in sys.modules:
             from .tasks import event_loop
 
-            # What is made for asyncio in `__init__` and `setup` belongs to the loop that the calls will run on.
+            # What `__init__` and `setup` make for asyncio belongs to the loop that the calls will run on.
             event_loop()
         instance = found()
         function = getattr(instance, name)
@@ -134,7 +134,7 @@ def _set_up(runner, instance):
 
 
 def _weights(runner, setup):
-    """The argument `weights` of `setup`, when it takes one: what COG_WEIGHTS says, in the form its annotation asks for."""
+    """The argument `weights` of `setup`, if it takes one: what COG_WEIGHTS says, in the form that is asked for."""
     if getattr(getattr(setup, "__func__", None), "__module__", None) == "cog.predictor":
         return {}
     signature = Signature(setup, bound=hasattr(setup, "__self__"))
@@ -147,14 +147,31 @@ def _weights(runner, setup):
     if isinstance(annotation, str):
         annotation = evaluate(annotation, signature.scope)
     members = [each for each in getattr(annotation, "__args__", (annotation,)) if each is not type(None)]
-    if len(members) != 1 or getattr(members[0], "__name__", "") not in ("Path", "PosixPath", "File", "IOBase", "BinaryIO"):
-        return {"weights": given}
+    from .cog_converters import URLS, File, Path
     from .cog_types import converter
 
-    # They stay for as long as the replica lives.
+    found = converter(members[0], signature.scope) if len(members) == 1 else None
+    if not isinstance(found, Path):
+        return {"weights": given}
+    # What is fetched stays for as long as the replica lives.
     files = runner.files()
-    found = converter(members[0], signature.scope)
     files.name = "weights"
+    if not isinstance(found, File) and given.startswith(URLS):
+        return {"weights": _remote_path(given, files)}
     found.find(given, files)
     files.fetch()
     return {"weights": found.convert(given, files)}
+
+
+def _remote_path(url, files):
+    """A path whose text is the URL, as models expect of their weights, and which is fetched when it is opened."""
+    from cog.types import Path
+
+    def fetch():
+        files.add(url)
+        files.fetch()
+        return files.path(url)
+
+    path = Path.validate(url)
+    path._fetch = fetch
+    return path

@@ -15,7 +15,7 @@ from cog._urls import UNKNOWN_TYPE, clean_name, media_type
 from clunk.exception import SerializationError
 
 from .cog_json import NotPlain, dumps
-from .link import FILE, LOG, encode_control
+from .link import CONTROL_MAX, FILE, LOG, encode_control
 
 # A file up to this size goes inline: bytes.
 INLINE_FILE_MAX = 256 << 10
@@ -60,7 +60,10 @@ class Outputs:
         data = dumps(plain)
         if not walk.files:
             return b"format=json\n", data
-        return b"format=json\n" + encode_control({"files": dumps(walk.files).decode()}), data
+        control = b"format=json\n" + encode_control({"files": dumps(walk.files).decode()})
+        if len(control) > CONTROL_MAX:
+            raise OutputError("the names around the files of this output are too long, a megabyte together")
+        return control, data
 
     def warn(self, where, value):
         if not self.warned:
@@ -97,7 +100,11 @@ class _Walk:
     def _made(self, value, kind, where, depth):
         if isinstance(value, Mapping):
             return self._mapping(value.items(), where, depth)
-        if isinstance(value, (list, tuple, range, AbstractSet)) or kind.__name__ in ("deque", "dict_keys", "dict_values"):
+        if isinstance(value, (list, tuple, range, AbstractSet)) or kind.__name__ in (
+            "deque",
+            "dict_keys",
+            "dict_values",
+        ):
             return [self.plain(item, (*where, at), depth) for at, item in enumerate(value)]
         if hasattr(kind, "__fspath__"):
             return self._path(value, where)
@@ -126,7 +133,9 @@ class _Walk:
         item = getattr(key, "item", None)
         if callable(item):
             return item()
-        raise OutputError(f"{_shown(where)} has the key {key!r} (of type {_name(type(key))}): JSON has text as keys only")
+        raise OutputError(
+            f"{_shown(where)} has the key {key!r} (of type {_name(type(key))}): JSON has text as keys only"
+        )
 
     # Files
 
@@ -166,9 +175,13 @@ class _Walk:
                 stream.seek(0)
             data = stream.read()
         except Exception as error:
-            raise OutputError(f"{_shown(where)} is a file that cannot be read: {type(error).__name__}: {error}") from error
+            raise OutputError(
+                f"{_shown(where)} is a file that cannot be read: {type(error).__name__}: {error}"
+            ) from error
         name = getattr(stream, "name", None)
-        name = clean_name(os.path.basename(os.fsdecode(name))) if isinstance(name, (str, bytes, os.PathLike)) else "file"
+        name = (
+            clean_name(os.path.basename(os.fsdecode(name))) if isinstance(name, (str, bytes, os.PathLike)) else "file"
+        )
         kind = media_type(name)
         if isinstance(data, str):
             data = data.encode("utf-8", "replace")

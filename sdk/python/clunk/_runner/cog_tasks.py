@@ -52,7 +52,6 @@ class _CogServer(_Server):
         fields = decode_control(control) if control else {}
         call = self.calls[number] = _CogCall(number)
         call.task = self.loop.create_task(self._answer(call, fields, payload))
-        call.task.add_done_callback(lambda _: self._done((number,)))
 
     async def _answer(self, call, fields, payload):
         runner = self.runner
@@ -87,6 +86,8 @@ class _CogServer(_Server):
         except (LinkClosed, OSError):
             # Nobody is there to be answered.
             pass
+        finally:
+            self._done((call.number,))
 
     async def _arguments(self, call, inputs):
         """`(files, arguments)`. Files are fetched in a thread beside the loop."""
@@ -94,13 +95,13 @@ class _CogServer(_Server):
         plan = runner.plan
         if plan.simple:
             return None, plan.fill(inputs)
-        files = runner.files()
+        files = runner.call_files()
         try:
             arguments = plan.prepare(inputs, files)
             if files.waits:
                 call.files = files
                 try:
-                    await self._beside(files.fetch)
+                    await self._beside(files.fetch, leave=True)
                 finally:
                     call.files = None
             return files, plan.convert(arguments, files)
@@ -108,14 +109,16 @@ class _CogServer(_Server):
             files.clean()
             raise
 
-    async def _beside(self, function):
-        """Runs a function in a thread and waits until it has ended, even when the call is canceled meanwhile."""
+    async def _beside(self, function, leave=False):
+        """Runs a function in a thread and waits until it has ended: when the call is canceled too, unless `leave`."""
         work = self.loop.run_in_executor(None, function)
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
-            await asyncio.wait([work])
-            work.cancelled() or work.exception()
+            # Nobody asks what became of it.
+            work.add_done_callback(lambda work: work.cancelled() or work.exception())
+            if not leave:
+                await asyncio.wait([work])
             raise
 
     async def _check_health(self):

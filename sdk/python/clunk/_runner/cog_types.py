@@ -1,252 +1,40 @@
 """From JSON to what a parameter's annotation promises.
 
 Annotations are taken apart once, when the model is loaded, into converters; most need none, and then a call pays
-nothing. A converter has three methods: `accepts` (in a union: is this value one of mine), `find` (tells `files` which
-URLs it will ask for) and `convert`. `files` is the call's `cog_fetch.Files`.
+nothing.
 """
 
 import sys
+from _collections_abc import Mapping, MutableMapping, MutableSequence, MutableSet, Sequence, Set
 
-from _collections_abc import Mapping, MutableMapping, Sequence
-from _collections_abc import MutableSequence, MutableSet, Set
-
+from cog._annotations import own_annotations
 from cog._secret import Secret
+
+from .cog_converters import (
+    Any,
+    File,
+    InputTypeError,
+    Int,
+    Items,
+    Literal,
+    Made,
+    Object,
+    Optional,
+    Path,
+    Tuple,
+    Union,
+    Values,
+)
 
 # Annotations deeper than this are not taken apart.
 DEPTH_MAX = 20
 
-_URLS = ("http://", "https://", "data:")
 _LISTS = (list, Sequence, MutableSequence)
 _SETS = (set, frozenset, Set, MutableSet)
 _DICTS = (dict, Mapping, MutableMapping)
-_ABSENT = object()
-
-
-class InputTypeError(ValueError):
-    """A value that does not fit its annotation."""
-
-
-class Any:
-    """A value that stays as it is."""
-
-    kinds = None
-
-    def __init__(self, *kinds):
-        self.kinds = kinds or None
-
-    def accepts(self, value):
-        return self.kinds is None or type(value) in self.kinds
-
-    def find(self, value, files):
-        pass
-
-    def convert(self, value, files):
-        return value
-
-
-class Literal(Any):
-    def __init__(self, values):
-        self.values = values
-
-    def accepts(self, value):
-        return any(value == each and type(value) is type(each) for each in self.values)
-
-
-class Int(Any):
-    """JSON's 3.0 is a whole number too."""
-
-    def accepts(self, value):
-        return type(value) is int or (type(value) is float and value.is_integer())
-
-    def convert(self, value, files):
-        return int(value) if type(value) is float and value.is_integer() else value
-
-
-class Path(Any):
-    def __init__(self, beside_text=False):
-        # In a union with text only URLs are files.
-        self.beside_text = beside_text
-
-    def accepts(self, value):
-        return type(value) is str and (not self.beside_text or value.startswith(_URLS))
-
-    def find(self, value, files):
-        if type(value) is str and value.startswith(_URLS):
-            files.add(value)
-
-    def convert(self, value, files):
-        if type(value) is not str:
-            return value
-        from cog.types import Path
-
-        return Path(files.path(value) if value.startswith(_URLS) else value)
-
-
-class File(Path):
-    def convert(self, value, files):
-        if type(value) is not str:
-            return value
-        return files.keep(open(files.path(value) if value.startswith(_URLS) else value, "rb"))
-
-
-class Made(Any):
-    """A value that a function makes of another."""
-
-    def __init__(self, kind, make):
-        self.kind = kind
-        self.make = make
-
-    def accepts(self, value):
-        try:
-            self.convert(value, None)
-        except (ValueError, TypeError, KeyError, ArithmeticError):
-            return False
-        return True
-
-    def convert(self, value, files):
-        return value if isinstance(value, self.kind) else self.make(value)
-
-
-class Items(Any):
-    """A list, set or tuple of one type."""
-
-    def __init__(self, make, item):
-        self.make = make
-        self.item = item
-
-    def accepts(self, value):
-        return isinstance(value, (list, tuple)) and (self.item is None or all(map(self.item.accepts, value)))
-
-    def find(self, value, files):
-        if self.item is not None and isinstance(value, (list, tuple)):
-            for each in value:
-                self.item.find(each, files)
-
-    def convert(self, value, files):
-        if not isinstance(value, (list, tuple)):
-            return value
-        if self.item is not None:
-            value = [self.item.convert(each, files) for each in value]
-        return self.make(value)
-
-
-class Tuple(Any):
-    """A tuple with a type for each place."""
-
-    def __init__(self, items, make=tuple):
-        self.items = items
-        self.make = make
-
-    def accepts(self, value):
-        if not isinstance(value, (list, tuple)) or len(value) != len(self.items):
-            return False
-        return all(item is None or item.accepts(each) for item, each in zip(self.items, value))
-
-    def find(self, value, files):
-        if isinstance(value, (list, tuple)):
-            for item, each in zip(self.items, value):
-                if item is not None:
-                    item.find(each, files)
-
-    def convert(self, value, files):
-        if not isinstance(value, (list, tuple)):
-            return value
-        if len(value) != len(self.items):
-            raise InputTypeError(f"{len(self.items)} items are expected, and {len(value)} came")
-        return self.make(
-            each if item is None else item.convert(each, files) for item, each in zip(self.items, value)
-        )
-
-
-class Values(Any):
-    """A dict whose values are of one type."""
-
-    def __init__(self, item):
-        self.item = item
-
-    def accepts(self, value):
-        return isinstance(value, dict)
-
-    def find(self, value, files):
-        if isinstance(value, dict):
-            for each in value.values():
-                self.item.find(each, files)
-
-    def convert(self, value, files):
-        if not isinstance(value, dict):
-            return value
-        return {key: self.item.convert(each, files) for key, each in value.items()}
-
-
-class Object(Any):
-    """A class with named fields, made of a JSON object. `make` takes the fields by name."""
-
-    def __init__(self, kind, fields, make):
-        self.kind = kind
-        self.fields = fields
-        self.make = make
-
-    def accepts(self, value):
-        return isinstance(value, dict) or (self.kind is not None and isinstance(value, self.kind))
-
-    def find(self, value, files):
-        if isinstance(value, dict):
-            for name, each in value.items():
-                item = self.fields.get(name)
-                if item is not None:
-                    item.find(each, files)
-
-    def convert(self, value, files):
-        if not isinstance(value, dict):
-            return value
-        fields = self.fields
-        made = {
-            name: each if fields.get(name) is None else fields[name].convert(each, files)
-            for name, each in value.items()
-        }
-        return self.make(made)
-
-
-class Union(Any):
-    """The first member that accepts a value converts it."""
-
-    def __init__(self, members):
-        self.members = members
-
-    def accepts(self, value):
-        return self._member(value) is not None
-
-    def _member(self, value):
-        for member in self.members:
-            if member.accepts(value):
-                return member
-        return None
-
-    def find(self, value, files):
-        member = self._member(value)
-        if member is not None:
-            member.find(value, files)
-
-    def convert(self, value, files):
-        member = self._member(value)
-        return value if member is None else member.convert(value, files)
-
-
-class Optional(Any):
-    """What is not None is converted."""
-
-    def __init__(self, item):
-        self.item = item
-
-    def accepts(self, value):
-        return value is None or self.item.accepts(value)
-
-    def find(self, value, files):
-        if value is not None:
-            self.item.find(value, files)
-
-    def convert(self, value, files):
-        return None if value is None else self.item.convert(value, files)
+_PATHS = ("Path", "PathLike", "PosixPath", "PurePath", "PurePosixPath", "URLPath")
+_FILES = ("BinaryIO", "BufferedIOBase", "BufferedReader", "File", "IO", "IOBase", "RawIOBase", "URLFile")
+ABSENT = object()
 
 
 _PLAIN = {str: Any(str), bool: Any(bool), float: Any(float, int), type(None): Any(type(None)), None: Any(type(None))}
@@ -255,7 +43,7 @@ _INT = Int()
 
 def converter(annotation, scope, depth=0):
     """The converter of an annotation; None when values stay as they are. `scope`: names that text in it may mean."""
-    if annotation in (str, bool, float, dict, list, object, None, _ABSENT) or depth > DEPTH_MAX:
+    if annotation in (str, bool, float, dict, list, object, None, ABSENT) or depth > DEPTH_MAX:
         return None
     if annotation is int:
         return _INT
@@ -284,11 +72,11 @@ def converter(annotation, scope, depth=0):
 def evaluate(text, scope):
     """What an annotation that is text means; the text's absence of meaning is no error here."""
     try:
-        return eval(text, scope)  # noqa: S307
+        return eval(text, scope)
     except TypeError:
         return _evaluate_older(text, scope)
     except Exception:
-        return _ABSENT
+        return ABSENT
 
 
 def _evaluate_older(text, scope):
@@ -297,16 +85,16 @@ def _evaluate_older(text, scope):
     import typing
 
     class Unions(ast.NodeTransformer):
-        def visit_BinOp(self, node):  # noqa: N802
+        def visit_BinOp(self, node):
             self.generic_visit(node)
             pair = ast.Tuple([node.left, node.right], ast.Load())
             return ast.Subscript(ast.Name("__union__", ast.Load()), pair, ast.Load())
 
     try:
         tree = ast.fix_missing_locations(Unions().visit(ast.parse(text, mode="eval")))
-        return eval(compile(tree, "<annotation>", "eval"), {**scope, "__union__": typing.Union})  # noqa: S307
+        return eval(compile(tree, "<annotation>", "eval"), {**scope, "__union__": typing.Union})
     except Exception:
-        return _ABSENT
+        return ABSENT
 
 
 def _is_union(annotation, origin):
@@ -339,7 +127,9 @@ def _member(annotation, found, scope):
         return Any(annotation)
     origin = getattr(annotation, "__origin__", None)
     if origin in _LISTS:
-        return Items(list, _member(annotation.__args__[0], None, scope) if getattr(annotation, "__args__", ()) else None)
+        return Items(
+            list, _member(annotation.__args__[0], None, scope) if getattr(annotation, "__args__", ()) else None
+        )
     if origin in _DICTS:
         return Any(dict)
     values = getattr(annotation, "__args__", ()) if _is_literal(annotation) else None
@@ -395,12 +185,11 @@ def _class(kind, scope, depth):
         return Made(Secret, Secret)
     if kind is tuple or kind in _SETS:
         return Items(tuple if kind is tuple else frozenset if kind is frozenset else set, None)
-    if kind.__name__ in ("Path", "PosixPath", "PurePath", "PathLike", "PurePosixPath", "URLPath"):
-        if kind.__module__.split(".")[0] in ("cog", "pathlib", "os"):
-            return Path()
-    if kind.__name__ in ("File", "IOBase", "BinaryIO", "IO", "BufferedReader", "RawIOBase", "BufferedIOBase", "URLFile"):
-        if kind.__module__.split(".")[0] in ("cog", "io", "_io", "typing"):
-            return File()
+    home = kind.__module__.split(".")[0]
+    if kind.__name__ in _PATHS and home in ("cog", "pathlib", "os"):
+        return Path()
+    if kind.__name__ in _FILES and home in ("cog", "io", "_io", "typing"):
+        return File()
     coders = sys.modules.get("cog.coder")
     if coders is not None:
         coder = coders.Coder.lookup(kind)
@@ -441,8 +230,7 @@ def _fields(annotations, kind, scope, depth):
 def _annotations_of(kind):
     found = {}
     for base in reversed(kind.__mro__):
-        own = getattr(base, "__annotations__", None) if "__annotations__" in dir(base) else None
-        found.update(own or {})
+        found.update(own_annotations(base))
     return found
 
 
@@ -489,5 +277,5 @@ def _iso(value):
     head, dot, rest = value.partition(".")
     if dot:
         digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-        value = f"{head}.{(digits + '000000')[:6]}{rest[len(digits):]}"
+        value = f"{head}.{(digits + '000000')[:6]}{rest[len(digits) :]}"
     return value

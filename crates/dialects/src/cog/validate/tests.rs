@@ -19,7 +19,10 @@ fn schema() -> InputSchema {
                 "xs": {"type": "array", "items": {"type": "integer"}, "x-order": 6},
                 "key": {"type": "string", "format": "password", "writeOnly": true, "x-cog-secret": true},
                 "either": {"anyOf": [{"type": "integer", "nullable": true}, {"type": "string"}]},
-                "image": {"type": "string", "format": "uri"}
+                "image": {"type": "string", "format": "uri"},
+                "images": {"type": "array", "items": {"type": "string", "format": "uri"}},
+                "file_or_text": {"anyOf": [{"type": "string", "format": "uri"}, {"type": "string"}]},
+                "day": {"type": "string", "format": "date"}
             }
         }
     }}});
@@ -79,7 +82,7 @@ fn what_is_allowed_passes_and_stays_as_it_was() {
         json!({"s": "a", "opt": null}),
         json!({"s": "a", "opt": "b", "mode": "print", "sleep": 1, "count": 1.0}),
         json!({"s": "a", "either": null, "xs": []}),
-        json!({"s": "a", "image": "not an address"}),
+        json!({"s": "a", "image": "https://host/not%20an%20image"}),
     ] {
         let mut checked = input.clone();
         assert_eq!(schema().check(&mut checked), Ok(false), "{input}");
@@ -126,4 +129,18 @@ fn cost_of_a_small_input() {
         assert_eq!(schema.check(&mut input), Ok(false));
     }
     eprintln!("parsed and checked in {:?}", start.elapsed() / ROUNDS);
+}
+
+#[test]
+fn a_file_is_a_url_and_never_a_path_where_the_model_runs() {
+    for wrong in ["/etc/passwd", "file:///etc/passwd", "picture.png", "ftp://host/file", ""] {
+        let message = format!("{wrong:?} is not an http, https or data URL");
+        let found = refused(json!({"s": "", "image": wrong, "images": ["https://host/a", wrong]}));
+        let kind = "value_error";
+        assert_eq!(found, [("image".into(), message.clone(), kind), ("images/1".into(), message, kind)]);
+    }
+    for right in ["http://host/a", "https://host/a", "data:text/plain,a"] {
+        assert_eq!(schema().check(&mut json!({"s": "", "image": right, "images": [right]})), Ok(false));
+    }
+    assert_eq!(schema().check(&mut json!({"s": "", "file_or_text": "plain", "day": "soon"})), Ok(false));
 }

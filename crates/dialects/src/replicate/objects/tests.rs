@@ -188,17 +188,18 @@ fn models_deployments_and_files() {
 }
 
 #[test]
-fn addresses_of_uploads_are_found_in_an_input() {
+fn addresses_of_files_in_an_input_are_moved() {
     let mut input = json!({
-        "image": "http://a/replicate/v1/files/1", "more": ["http://b/replicate/v1/files/2", {"x": 3}],
-        "other": "http://c/replicate/v1/files/3", "text": "see http://a/replicate/v1/files/1",
+        "image": "http://a/replicate/v1/files/1", "more": ["https://b/files/2/x.png?signature=0", {"x": 3}],
+        "other": "http://c/replicate/v1/files/3", "text": "see http://a/files/1", "page": "http://a/models",
     });
-    let bases = ["http://a/replicate/v1".into(), "http://b/replicate/v1".into()];
-    map_files(&mut input, &bases, &|path| format!("[{path}]"));
+    move_files(&mut input, &["http://a", "https://b"], "http://own");
     assert_eq!(
         input,
-        json!({"image": "[1]", "more": ["[2]", {"x": 3}], "other": "http://c/replicate/v1/files/3",
-            "text": "see http://a/replicate/v1/files/1"})
+        json!({
+            "image": "http://own/replicate/v1/files/1", "more": ["http://own/files/2/x.png?signature=0", {"x": 3}],
+            "other": "http://c/replicate/v1/files/3", "text": "see http://a/files/1", "page": "http://a/models",
+        })
     );
 }
 

@@ -19,6 +19,8 @@ use crate::server::Server;
 /// Models that a search gives, and at most.
 const DEFAULT_FOUND: u32 = 20;
 const MAX_FOUND: u32 = 50;
+/// Models of a collection, which is not paged; each brings its schema along.
+const MAX_COLLECTED: usize = 1000;
 
 pub async fn show(State(server): State<Arc<Server>>) -> Object {
     Ok(Json(objects::account(&server.replicate.settings.account)))
@@ -40,9 +42,18 @@ pub async fn collection(
     if slug != objects::ALL_MODELS {
         return Err(Problem::not_found(format_args!("collection {slug}")).into());
     }
-    let mut page = server.models.models(ModelSort::LatestVersion, false, None, PAGE_SIZE).await?;
-    page.results.retain(|model| model.visibility == Visibility::Public);
-    Ok(Json(objects::collection(Some(server.model_objects(&page.results, &caller).await?))))
+    let (mut found, mut cursor) = (vec![], None);
+    while found.len() < MAX_COLLECTED {
+        let page =
+            server.models.models(ModelSort::LatestVersion, false, cursor.as_deref(), PAGE_SIZE).await?;
+        found.extend(page.results.into_iter().filter(|model| model.visibility == Visibility::Public));
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    found.truncate(MAX_COLLECTED);
+    Ok(Json(objects::collection(Some(server.model_objects(&found, &caller).await?))))
 }
 
 #[derive(Debug, Deserialize)]

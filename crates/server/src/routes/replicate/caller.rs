@@ -30,16 +30,13 @@ pub struct Caller {
     pub client: Client,
     /// How it splits the lines of a stream.
     pub lines: Lines,
-    /// Under which addresses this API is known, the caller's first.
-    pub known_bases: Vec<String>,
 }
 
 impl Caller {
     pub fn new(server: &Server, headers: &HeaderMap) -> Self {
         let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let base = address::base_url(server, headers);
-        let known_bases = vec![format!("{base}{ROOT}"), format!("{}{ROOT}", server.url)];
-        Self { client: client(agent), lines: Lines::of_client(agent), base, known_bases }
+        Self { client: client(agent), lines: Lines::of_client(agent), base }
     }
 
     pub fn links(&self) -> Links<'_> {

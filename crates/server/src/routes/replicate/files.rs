@@ -3,22 +3,18 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::multipart::{Multipart, MultipartRejection};
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clunk_agent::replica::now_ms;
-use clunk_core::id::FileId;
 use clunk_core::model::File;
 use clunk_dialects::replicate::page::{self, PAGE_SIZE};
 use clunk_dialects::replicate::{Problem, objects};
-use hmac::Mac;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_util::io::ReaderStream;
 
 use super::caller::Caller;
 use super::form::Form;
@@ -26,13 +22,14 @@ use super::models::Paged;
 use super::{Answer, Object, file_id, query};
 use crate::answer::io_error;
 use crate::guard::FromContainer;
+use crate::routes::files::content;
 use crate::server::Server;
 
 /// A file's object, with an address under which everybody may fetch it until it expires.
 fn object(server: &Server, file: &File, caller: &Caller) -> Value {
     let (id, owner) = (objects::file_id(file), &server.replicate.settings.account);
     let expiry = file.expires_ms / 1000;
-    let signature = STANDARD.encode(signer(server, owner, &id, expiry).finalize().into_bytes());
+    let signature = STANDARD.encode(signed(server, owner, &id, expiry));
     let signature = page::escape(&signature);
     let query = format!("expiry={expiry}&owner={owner}&signature={signature}");
     objects::file(file, caller.links(), &format!("{}/download?{query}", caller.links().file(&id)))
@@ -69,7 +66,7 @@ pub async fn show(
 ) -> Answer<Response> {
     let id = file_id(&id)?;
     if request.extensions().get::<FromContainer>().is_some() {
-        return content(&server, id).await;
+        return Ok(content(&server, id, request.headers()).await?);
     }
     let file = server.models.file(id).await?;
     Ok(Json(object(&server, &file, &caller)).into_response())
@@ -92,6 +89,7 @@ pub async fn download(
     State(server): State<Arc<Server>>,
     Path(id): Path<String>,
     uri: Uri,
+    headers: HeaderMap,
 ) -> Answer<Response> {
     let asked: Download = query(&uri)?;
     let (Some(expiry), Some(owner), Some(signature)) = (asked.expiry, asked.owner, asked.signature) else {
@@ -102,33 +100,17 @@ pub async fn download(
     }
     // A plus sign that was not escaped arrives as a space.
     let given = STANDARD.decode(signature.replace(' ', "+")).unwrap_or_default();
-    let known = owner == server.replicate.settings.account
-        && signer(&server, &owner, &id, expiry).verify_slice(&given).is_ok();
+    let expected = signed(&server, &owner, &id, expiry);
+    // In a time that does not tell how much is right.
+    let difference = expected.iter().zip(&given).fold(0, |all, (a, b)| all | (a ^ b));
+    let known =
+        owner == server.replicate.settings.account && given.len() == expected.len() && difference == 0;
     if !known {
         return Err(Problem::new(403, "the signature does not fit owner, id and expiry").into());
     }
-    content(&server, file_id(&id)?).await
+    Ok(content(&server, file_id(&id)?, &headers).await?)
 }
 
-/// Files are signed with a key of their own: who validates webhooks must not be able to open files.
-fn signer(server: &Server, owner: &str, id: &str, expiry: u64) -> hmac::Hmac<sha2::Sha256> {
-    let key = server.models.webhook_secret().sign(b"files");
-    let mut mac = hmac::Hmac::new_from_slice(&key).expect("a key of any length fits");
-    mac.update(objects::download_text(owner, id, expiry).as_bytes());
-    mac
-}
-
-/// The whole content. It is a stranger's: browsers must not run it as a page of ours.
-async fn content(server: &Server, id: FileId) -> Answer<Response> {
-    let (file, content) = server.models.open_file(id).await?;
-    let body = Body::from_stream(ReaderStream::new(tokio::fs::File::from_std(content)));
-    let mut response = body.into_response();
-    let headers = response.headers_mut();
-    let standard = HeaderValue::from_static("application/octet-stream");
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(&file.content_type).unwrap_or(standard));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(file.size));
-    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
-    Ok(response)
+fn signed(server: &Server, owner: &str, id: &str, expiry: u64) -> [u8; 32] {
+    server.models.link_secret().sign(objects::download_text(owner, id, expiry).as_bytes())
 }

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::caller::Caller;
 use super::present::Files;
-use super::{Answer, Object, ROOT, is_missing, name, prediction_id, query, read};
+use super::{Answer, Object, is_missing, name, prediction_id, query, read};
 use crate::models::{NewPrediction, PredictionFilter, Target};
 use crate::server::Server;
 
@@ -142,10 +142,10 @@ impl Server {
         self.created(record, terms.wait, caller).await
     }
 
-    /// An input whose uploads have the address under which containers reach this server.
+    /// An input whose files have the address under which containers reach this server.
     pub(super) fn own_files(&self, input: Map<String, Value>, caller: &Caller) -> Value {
         let mut input = Value::Object(input);
-        objects::map_files(&mut input, &caller.known_bases, &|id| format!("{}{ROOT}/files/{id}", self.url));
+        objects::move_files(&mut input, &[&caller.base], &self.url);
         input
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::caller::{Caller, Client};
 use super::settings::Streams;
-use super::{Answer, Dialect, ROOT, stream};
+use super::{Answer, Dialect, stream};
 use crate::models::{Models, Presenter};
 use crate::server::Server;
 
@@ -35,9 +35,8 @@ impl Server {
         let streams = self.streams(record.version).await;
         let stream = stream::url(&self.models, record.id, streams, &caller.base);
         let mut shown = record.clone();
-        // Addresses of uploads are kept under the server's own URL.
-        let kept = [format!("{}{ROOT}", self.url)];
-        objects::map_files(&mut shown.input, &kept, &|id| caller.links().file(id));
+        // They were moved when the prediction was made.
+        objects::move_files(&mut shown.input, &[&self.url], &caller.base);
         Ok(objects::prediction(&shown, Shown { output, stream }, caller.links()))
     }
 
@@ -86,7 +85,7 @@ impl Server {
 
 /// Webhooks carry what GET would answer. `url` is the server's own.
 pub fn webhook_presenter(dialect: Arc<Dialect>, url: &str) -> Presenter {
-    let kept = [format!("{url}{ROOT}")];
+    let own = url.to_owned();
     Box::new(move |models: &Models, record: &Prediction| {
         let links = Links { base: &record.base_url };
         let output =
@@ -95,7 +94,7 @@ pub fn webhook_presenter(dialect: Arc<Dialect>, url: &str) -> Presenter {
         let streams = dialect.streams(record.version).unwrap_or(Streams::Nothing);
         let stream = stream::url(models, record.id, streams, links.base);
         let mut shown = record.clone();
-        objects::map_files(&mut shown.input, &kept, &|id| links.file(id));
+        objects::move_files(&mut shown.input, &[&own], links.base);
         objects::prediction(&shown, Shown { output, stream }, links)
     })
 }

@@ -6,6 +6,7 @@ use clunk_core::error::ErrorBody;
 use clunk_dialects::replicate::problem::PROBLEM_TYPE;
 use clunk_dialects::replicate::{InvalidField, Problem};
 
+use crate::answer::Failure;
 use crate::models::Refusal;
 
 /// Seconds after which a client that was refused for now may come again.
@@ -27,6 +28,12 @@ impl From<Problem> for Refused {
 impl From<ErrorBody> for Refused {
     fn from(error: ErrorBody) -> Self {
         super::problem(error).into()
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(Failure(error): Failure) -> Self {
+        error.into()
     }
 }
 

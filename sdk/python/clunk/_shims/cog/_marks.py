@@ -23,7 +23,7 @@ def streaming(function=None):
     return function
 
 
-def concurrent(function=None, *, max=1):  # noqa: A002
+def concurrent(function=None, *, max=1):
     """Declares how many calls of an async `run` one process takes at the same time."""
     if type(max) is not int:
         raise TypeError(f"concurrent(max=...) takes a whole number, not {max!r}")

@@ -44,7 +44,8 @@ class MetricRecorder:
             raise ValueError(f"a prediction has at most {METRICS_MAX} metrics")
         if known is not None and known[0] is not type(value):
             raise TypeError(
-                f"the metric {key!r} is of type {known[0].__name__} and cannot become {type(value).__name__}: delete it first"
+                f"the metric {key!r} is of type {known[0].__name__} and cannot become {type(value).__name__}:"
+                " delete it first"
             )
         self._send(key, mode, value)
         self._values[key] = (type(value), _combined(known, value, mode))
@@ -161,9 +162,7 @@ def _plain(key, value):
         value = item()
         if type(value) in _TYPES:
             return value
-    raise TypeError(
-        f"the metric {key!r} was given a {kind.__name__}: it can be a bool, int, float, str, list or dict"
-    )
+    raise TypeError(f"the metric {key!r} was given a {kind.__name__}: it can be a bool, int, float, str, list or dict")
 
 
 def _combined(known, value, mode):

@@ -81,7 +81,7 @@ class FieldInfo:
         return f"FieldInfo({given})"
 
 
-def Input(  # noqa: N802
+def Input(
     default=_UNSET,
     *,
     default_factory=None,

@@ -1,7 +1,6 @@
 """`BaseModel`: outputs, and inputs, with named fields."""
 
-import sys
-
+from ._annotations import own_annotations
 from .input import FieldInfo
 
 _MISSING = object()
@@ -67,9 +66,12 @@ class BaseModel:
             for base in reversed(cls.__mro__):
                 if base is BaseModel or base is object:
                     continue
-                for name, annotation in _annotations(base).items():
+                for name, annotation in own_annotations(base).items():
                     if "ClassVar" not in str(annotation):
-                        fields[name] = (name, annotation, _default(base.__dict__.get(name, _MISSING)))
+                        default = _default(base.__dict__.get(name, _MISSING))
+                        if default is _MISSING and _is_optional(annotation):
+                            default = None
+                        fields[name] = (name, annotation, default)
             found = cls._cog_found = list(fields.values())
         return found
 
@@ -98,22 +100,12 @@ class BaseModel:
         return f"{type(self).__qualname__}({fields})"
 
 
-def _annotations(cls):
-    if sys.version_info >= (3, 10):
-        try:
-            return cls.__annotations__
-        except NameError:
-            # A name that is defined further down, or for type checkers only.
-            import annotationlib
-
-            return annotationlib.get_annotations(cls, format=annotationlib.Format.FORWARDREF)
-    return cls.__dict__.get("__annotations__", {})
-
-
 def _default(value):
     """What a field's default stands for: `Input(...)`, and the fields of dataclasses and pydantic, hold it inside."""
     if isinstance(value, FieldInfo):
-        return _Made(value.default_factory) if value.default_factory else value.default if value.has_default else _MISSING
+        return (
+            _Made(value.default_factory) if value.default_factory else value.default if value.has_default else _MISSING
+        )
     kind = type(value)
     if kind.__name__ in ("Field", "FieldInfo") and kind.__module__.split(".")[0] in ("dataclasses", "pydantic"):
         factory = getattr(value, "default_factory", None)
@@ -126,6 +118,14 @@ def _default(value):
         # A member of __slots__ or a property is no default.
         return _MISSING
     return value
+
+
+def _is_optional(annotation):
+    """Whether a field may be left out because of its annotation, as pydantic's fields may, on which Cog once stood."""
+    if isinstance(annotation, str):
+        text = annotation.rpartition("typing.")[2]
+        return text.startswith("Optional[") or text.endswith("| None")
+    return type(None) in (getattr(annotation, "__args__", None) or ())
 
 
 class _Made:

@@ -35,7 +35,7 @@ class Path(pathlib.PosixPath):
 
     @classmethod
     def validate(cls, value):
-        """A path of text, of a path, or of an http, https or data URL; the last is fetched when its content is needed."""
+        """A path of text, of a path, or of an http, https or data URL, which is fetched when its content is needed."""
         if isinstance(value, pathlib.PurePath):
             return value
         if _is_url(value):
@@ -111,7 +111,7 @@ class URLFile(io.IOBase):
 
             headers = {"User-Agent": os.environ.get("COG_USER_AGENT") or "clunk"}
             request = urllib.request.Request(self._url, headers=headers)
-            self._opened = urllib.request.urlopen(request, timeout=10)  # noqa: S310
+            self._opened = urllib.request.urlopen(request, timeout=10)
         return self._opened
 
     def read(self, size=-1):
@@ -146,6 +146,12 @@ class URLFile(io.IOBase):
 class URLPath(pathlib.PosixPath):
     """A path whose content lies under a URL until `convert` fetches it."""
 
+    # A path that was made of this one (its parent, another suffix) is a plain one.
+    source = filename = fileobj = None
+    _fetched = None
+    # Another way to the content than `fileobj`; gives the path of a local file.
+    _fetch = None
+
     def __new__(cls, *, source, filename, fileobj):
         made = super().__new__(cls, filename)
         made._keep(source, filename, fileobj)
@@ -163,13 +169,14 @@ class URLPath(pathlib.PosixPath):
         self.source = source
         self.filename = filename
         self.fileobj = fileobj
-        self._fetched = None
 
     def with_segments(self, *segments):
         return Path(*segments)
 
     def convert(self):
         """A local file with the content."""
+        if self._fetched is None and self._fetch is not None:
+            self._fetched = Path(self._fetch())
         if self._fetched is None:
             import shutil
             import tempfile
@@ -185,10 +192,10 @@ class URLPath(pathlib.PosixPath):
             self._fetched.unlink(missing_ok=missing_ok)
 
     def __fspath__(self):
-        return str(self.convert())
+        return super().__str__() if self.source is None else str(self.convert())
 
     def __str__(self):
-        return self.source
+        return super().__str__() if self.source is None else self.source
 
 
 def get_filename(url):
