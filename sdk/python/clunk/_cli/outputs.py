@@ -158,7 +158,7 @@ class Target:
 
 
 def safe_name(name):
-    """The name that a model gave a file, as one of a plain file: no folder, nothing hidden, nothing for the terminal."""
+    """The name that a model gave a file as that of a plain file: no folder, nothing hidden, nothing for terminals."""
     name = "".join(letter for letter in os.path.basename(name) if letter.isprintable()).lstrip(".")
     return name[-NAME_LEN_MAX:] or "output"
 
