@@ -48,6 +48,7 @@ openapi: ## write docs/openapi.json anew from the table of endpoints
 	UPDATE=1 cargo test --quiet --package clunk-server --test api openapi
 
 bench: build ## measure what SPEC.md promises (BENCH=--quick for a short run)
+	@scripts/setup bench
 	@python3 benches/all.py --clunk $(CLUNK) $(BENCH)
 
 wheel: build ## pack the program and the SDK as a Python wheel in dist/

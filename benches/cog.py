@@ -48,7 +48,7 @@ class Load:
         url = f"http://127.0.0.1:{server.port}{server.path}"
         words = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", self.script.name, url]
         command = [self.program, *words]
-        before, began = os.times(), time.perf_counter()
+        spent, before, began = server.processor_s(), os.times(), time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True)
         took, after = time.perf_counter() - began, os.times()
         if done.returncode != 0:
@@ -63,6 +63,7 @@ class Load:
             "bad": found["refused"] + found["broken"],
             "all": found["requests"],
             "load": used / took,
+            "us": (server.processor_s() - spent) / max(found["requests"], 1) * 1e6,
         }
 
 
@@ -81,7 +82,7 @@ def measure_load(kinds, rounds, seconds):
             server.stop()
     for by_connections in found.values():
         for connections, runs in by_connections.items():
-            middle = {key: median([run[key] for run in runs]) for key in ("rate", "p50", "p99", "load")}
+            middle = {key: median([run[key] for run in runs]) for key in ("rate", "p50", "p99", "load", "us")}
             total = {key: sum(run[key] for run in runs) for key in ("bad", "all")}
             by_connections[connections] = {**middle, **total}
     return found, {name: median(values) for name, values in memory.items()}
@@ -98,6 +99,8 @@ def report_load(report, found, memory):
             most = 0 if name.startswith("clunk") else None
             report.add(f"{name}, {where}, not 2xx", run["bad"] / run["all"] * 100, "%", most)
             report.add(f"{name}, {where}, the load's share of a processor", run["load"], "")
+            if run["us"] == run["us"]:
+                report.add(f"{name}, {where}, processor time per answer", run["us"], "us")
         for peer, least in (("mosec", 2), ("fastapi", 2), ("cog", 10)):
             if peer in found:
                 ratio = ours[connections]["rate"] / found[peer][connections]["rate"]

@@ -237,3 +237,19 @@ def test_every_listed_difference_has_a_reason():
     for entry in LISTED:
         assert set(entry) == {"case", "at", "cog", "clunk", "reason"}, entry
         assert len(entry["reason"].split()) > 3, entry
+
+
+def test_the_comparison_sees_every_kind_of_difference():
+    cog = {"a": 1, "b": [1, {"c": "x"}], "d": True, "e": None}
+    clunk = {"a": 1.0, "b": [1, {"c": "y"}, 2], "d": 1, "f": 0}
+    found = {place: (left, right) for place, left, right in differences(cog, clunk)}
+    assert found == {
+        "$.a": (1, 1.0),
+        "$.b[1].c": ("x", "y"),
+        "$.b[2]": (ABSENT, 2),
+        "$.d": (True, 1),
+        "$.e": (None, ABSENT),
+        "$.f": (ABSENT, 0),
+    }
+    assert differences(cog, json.loads(json.dumps(cog))) == []
+    assert listed("succeeds", "$.body.output", "a", "b") == []
