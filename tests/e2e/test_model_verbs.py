@@ -71,6 +71,18 @@ def test_files_go_in_and_come_out_unchanged(home, tmp_path, size):
         assert (tmp_path / path).read_bytes() == data[::-1]
 
 
+def test_files_in_an_output_of_any_shape(home, tmp_path):
+    folder = model(
+        tmp_path / "m",
+        "class Runner:\n    def run(self) -> Iterator[Any]:\n        for at in range(2):\n"
+        "            out = Path(f'/tmp/größe {at}.txt')\n            out.write_text(str(at))\n"
+        "            yield {'file': out, 'at': at}\n",
+    )
+    home.ok("run", folder, "-o", "got/", cwd=tmp_path)
+    assert sorted(path.read_text() for path in (tmp_path / "got").iterdir()) == ["0", "1"]
+    assert all(path.name.startswith("größe") for path in (tmp_path / "got").iterdir())
+
+
 def test_a_model_that_raises_and_one_that_cannot_start(home, tmp_path):
     folder = model(
         tmp_path / "m", "class Runner:\n    def run(self, s: str = 'bad thing') -> str:\n        raise ValueError(s)\n"

@@ -35,6 +35,12 @@ CLIENTS = {"python": "1.0.7", "javascript": "1.4.0"}
 # What a first visit loads. Bytes.
 MAX_FIRST_VISIT = 30_000
 
+# How much of the window moved by itself, as browsers count it; a tenth is what people do not mind.
+MAX_JUMPS = 0.1
+WATCH_JUMPS = """window.jumps = 0; new PerformanceObserver(list => list.getEntries().forEach(one => {
+    if (!one.hadRecentInput) jumps += one.value;
+})).observe({type: 'layout-shift', buffered: true}); 0"""
+
 pytestmark = pytest.mark.skipif(not browser.CHROMIUM, reason="Chromium is not installed; scripts/setup test does")
 
 
@@ -132,6 +138,7 @@ def test_the_address_of_clunk_open_signs_in_and_says_nothing_afterwards(visit, h
 def test_a_run_is_watched_as_it_happens(visit, talk):
     page = visit(f"/models/{talk}")
     shot(page, "model")
+    page.value(WATCH_JUMPS)
     run(page, prompt=LONG, pause=0.2, repeat=3)
     # Something is on the screen at once, and then grows.
     page.until("document.querySelector('#panel .mark.active') && document.querySelector('[data-clock]').textContent")
@@ -146,6 +153,7 @@ def test_a_run_is_watched_as_it_happens(visit, talk):
     assert output(page) == " ".join([LONG] * 3)
     assert page.text("[data-logs]").split() == "round 0 round 1 round 2".split()
     assert "predict time" in page.text(".metrics")
+    assert page.value("jumps") < MAX_JUMPS
     shot(page, "succeeded")
     # The address is now that of this run.
     before = page.value("location.search")

@@ -147,3 +147,40 @@ def test_kills_lose_no_prediction_and_end_none_twice(chaos_home, home, project, 
     print(f"seed {SEED}: {dict(kinds)}, {total} accepted, {unanswered} requests unanswered, {len(ends)} webhooks")
     chaos_home.ok("down")
     wait_until("nothing left", lambda: leftovers(chaos_home) == NOTHING)
+
+
+def test_what_runs_when_the_server_is_stopped_ends_under_the_next(chaos_home, home, project, tmp_path):  # noqa: F811
+    borrow_images(chaos_home, home, project)
+    chaos_home.ok("up")
+    chaos_home.ok("push", write(tmp_path / "chaos", MODEL), "core/chaos", "--quiet")
+    receiver, api = Receiver(), Api(chaos_home)
+    body = {"input": {"number": 7, "milliseconds": 3000}, "webhook": receiver.url, "webhook_events": ["completed"]}
+    made = api.request("POST", "/api/models/core/chaos/predictions", body).json
+
+    def status():
+        return api.get(f"/api/predictions/{made['id']}")["status"]
+
+    wait_until("it runs", lambda: status() == "processing", START_LIMIT_S)
+    chaos_home.ok("down")
+    assert unfinished(chaos_home) == 1
+    # Its data is removed as soon as it has ended.
+    chaos_home.env["CLUNK_KEEP_PREDICTIONS_S"] = "0"
+    chaos_home.ok("up")
+    api.close()
+    _, sent, _ = receiver.heard.get(timeout=END_LIMIT_S)
+    told = json.loads(sent)
+    assert (told["id"], told["status"], told["output"]) == (made["id"], "succeeded", expected(7))
+    # The sweep of the next start finds it old enough.
+    chaos_home.ok("down")
+    chaos_home.ok("up")
+    api.close()
+    found = {}
+
+    def removed():
+        found.update(api.get(f"/api/predictions/{made['id']}"))
+        return found["data_removed"]
+
+    wait_until("its data is removed", removed)
+    assert (found["status"], found["output"], found["logs"], found["input"]) == ("succeeded", None, "", None)
+    receiver.shutdown()
+    receiver.server_close()

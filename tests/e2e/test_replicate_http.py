@@ -111,6 +111,7 @@ def test_cancel_after(api, hello):
     assert answer.status == 201 and answer.json["status"] in ("canceled", "aborted") and answer.json["deadline"]
 
 
+DEPLOYED = {"model": "acme/hello", "hardware": "cpu", "min_instances": 0, "max_instances": 1}
 WRONG = [
     ("POST", "/predictions", {}, {}, 422, "version is required"),
     ("POST", "/predictions", {"version": NOTHING}, {}, 422, "input is required"),
@@ -146,6 +147,7 @@ WRONG = [
     ("POST", "/predictions/nothing/cancel", None, {}, 404, "prediction nothing"),
     ("GET", "/predictions?created_after=yesterday", None, {}, 400, "ISO 8601"),
     ("GET", "/predictions?source=mail", None, {}, 400, "web or api"),
+    ("GET", "/predictions?cursor=a&cursor=b", None, {}, 400, "duplicate"),
     ("GET", "/predictions?cursor=nonsense", None, {}, 400, "cursor"),
     ("PUT", "/predictions", {}, {}, 405, "PUT"),
     ("POST", "/models/acme/nothing/predictions", {"input": {}}, {}, 404, "acme/nothing"),
@@ -185,21 +187,7 @@ WRONG = [
     ("GET", "/trainings/nothing", None, {}, 404, "training nothing"),
     ("POST", "/trainings/nothing/cancel", None, {}, 404, "training nothing"),
     ("POST", "/deployments", {"name": "a/b"}, {}, 422, "model is required"),
-    (
-        "POST",
-        "/deployments",
-        {
-            "name": "front",
-            "model": "acme/hello",
-            "version": NOTHING,
-            "hardware": "cpu",
-            "min_instances": 0,
-            "max_instances": 1,
-        },
-        {},
-        422,
-        "does not exist",
-    ),
+    ("POST", "/deployments", {"name": "front", "version": NOTHING, **DEPLOYED}, {}, 422, "does not exist"),
     ("GET", "/deployments/acme/nothing", None, {}, 404, "acme/nothing"),
     ("PATCH", "/deployments/acme/nothing", {}, {}, 404, "acme/nothing"),
     ("DELETE", "/deployments/acme/nothing", None, {}, 404, "acme/nothing"),
@@ -213,6 +201,7 @@ WRONG = [
     ("GET", "/search", None, {}, 400, "query"),
     ("GET", "/search?query=x&limit=51", None, {}, 400, "from 1 to 50"),
     ("GET", "/nothing", None, {}, 404, "/replicate/v1/nothing"),
+    ("GET", "/models/%ff/x", None, {}, 400, "UTF-8"),
 ]
 
 

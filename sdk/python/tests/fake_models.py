@@ -30,9 +30,10 @@ for number, line in enumerate(open(file), 1):
     elif key:
         problems.append({{"severity": "error", "code": "bad-cog-config", "message": "unknown key " + key,
                          "file": "cog.yaml", "line": number, "column": 1, "hint": "remove it"}})
+wheels = {{"/src/wheel.whl": "wheel.whl"}} if os.path.exists(os.path.join(folder, "wheel.whl")) else {{}}
 recipe = {{"base": {{"kind": "debian_slim", "python": "3.13"}}, "steps": []}}
 json.dump({{"file": file, "root": folder, "config": config, "recipe": recipe,
-           "files": ["wheel.whl"] if os.path.exists(os.path.join(folder, "wheel.whl")) else [], "env": {{"A": "1"}},
+           "files": wheels, "env": {{"A": "1"}},
            "resources": {{}}, "problems": problems}}, sys.stdout)
 '''
 

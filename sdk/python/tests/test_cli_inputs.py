@@ -111,6 +111,8 @@ def test_files_in_outputs():
     schema = {"type": "object", "properties": {"a": uri, "b": {"type": "array", "items": uri}, "c": {"type": "string"}}}
     value = {"a": "https://x/1", "b": ["https://x/2"], "c": "https://x/3", "d": "data:image/png;base64,AA=="}
     assert list(find_files(schema, value)) == ["https://x/1", "https://x/2", "data:image/png;base64,AA=="]
+    signed = "http://127.0.0.1:1/files/file-1/a.png?expiry=123&signature=ab"
+    assert list(find_files({"type": "object"}, {"x": [signed, "http://127.0.0.1:1/files/other"]})) == [signed]
     assert replaced(value, {"https://x/1": "one.png", "https://x/2": "two.png"})["b"] == ["two.png"]
 
 

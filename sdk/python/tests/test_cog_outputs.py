@@ -86,6 +86,7 @@ UNSENDABLE = [
     ("{'a': [1, object()]}", "the output['a'][1] is of type object"),
     ("{'a': {(1, 2): 3}}", "the output['a'] has the key (1, 2) (of type tuple)"),
     ("(lambda l: l.append(l) or l)([])", "the output[0] contains itself"),
+    ("(lambda d: d.update(d=d) or d)({})", "the output['d'] contains itself"),
     ("[open]", "the output[0] is of type builtin_function_or_method"),
     ("{'gen': (i for i in [1])}", "the output['gen'] is of type generator, which has no JSON form: yield its items"),
     ("__import__('functools').reduce(lambda a, _: [a], range(300), object())", "nested deeper than 200 levels"),

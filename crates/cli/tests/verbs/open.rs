@@ -27,7 +27,7 @@ fn what_is_no_name_is_refused_before_anything_is_asked() {
     let server = server();
     for wrong in ["hello", "Me/Hello", "me/../x", "me/hello?a=b"] {
         let ran = server.run(&["open", wrong]);
-        assert_eq!(ran.code, 1, "{wrong}: {}", ran.out);
+        assert_eq!(ran.code, 2, "{wrong}: {}", ran.out);
         assert!(ran.err.contains("clunk open me/hello"), "{}", ran.err);
     }
     assert_eq!(server.seen(), []);

@@ -242,13 +242,17 @@ impl Fields {
         for member in self.members.keys() {
             let near = nearest(member, &self.known);
             let meant = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            let shown: String = member.chars().take(MAX_SHOWN).collect();
-            let text = format!("Additional property {shown} is not allowed{meant}");
+            let text = format!("Additional property {} is not allowed{meant}", shown(member));
             self.wrong.push(InvalidField::new("additional_property_not_allowed", "", text));
         }
         self.wrong.truncate(MAX_WRONG);
         (!self.wrong.is_empty()).then(|| Problem::invalid(self.wrong))
     }
+}
+
+/// The beginning of a text, for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(MAX_SHOWN).collect()
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -287,13 +291,13 @@ fn name_part(value: &Value) -> Found<String> {
     if ModelName::new(&text, &text).is_ok() {
         Ok(text)
     } else {
-        Err(("pattern", format!("{rule}, not {text:?}")))
+        Err(("pattern", format!("{rule}, not {:?}", shown(&text))))
     }
 }
 
 fn model(value: &Value) -> Found<ModelName> {
     let text = string(value)?;
-    text.parse().map_err(|_| ("format", format!("must be owner/name, not {text:?}")))
+    text.parse().map_err(|_| ("format", format!("must be owner/name, not {:?}", shown(&text))))
 }
 
 fn visibility(value: &Value) -> Found<Visibility> {
@@ -307,12 +311,13 @@ fn visibility(value: &Value) -> Found<Visibility> {
 fn reference(value: &Value) -> Found<Reference> {
     let text = string(value)?;
     let rule = "must be a version's id (64 hex digits), owner/name:id, or owner/name";
-    Reference::parse(&text).ok_or_else(|| ("format", format!("{rule}, not {text:?}")))
+    Reference::parse(&text).ok_or_else(|| ("format", format!("{rule}, not {:?}", shown(&text))))
 }
 
 fn version_id(value: &Value) -> Found<Digest> {
     let text = string(value)?;
-    version(&text).ok_or_else(|| ("format", format!("must be a version's id, 64 hex digits, not {text:?}")))
+    version(&text)
+        .ok_or_else(|| ("format", format!("must be a version's id, 64 hex digits, not {:?}", shown(&text))))
 }
 
 fn instances(value: &Value) -> Found<u32> {
@@ -333,8 +338,8 @@ fn url(value: &Value) -> Found<String> {
     if is_web && !host.is_empty() && clean {
         return Ok(text);
     }
-    let shown: String = text.chars().take(MAX_SHOWN).collect();
-    Err(("format", format!("must be an address that begins with https:// or http://, not {shown:?}")))
+    let rule = "must be an address that begins with https:// or http://";
+    Err(("format", format!("{rule}, not {:?}", shown(&text))))
 }
 
 fn url_or_nothing(value: &Value) -> Found<String> {

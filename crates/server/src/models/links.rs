@@ -151,6 +151,8 @@ impl Models {
     /// A prediction as the native API shows it.
     pub fn shown(&self, prediction: &Prediction) -> Value {
         let mut shown = serde_json::to_value(prediction).expect("a prediction has a JSON form");
+        // Callers put tokens there, for the model and for nobody else.
+        shown.as_object_mut().map(|members| members.remove("context"));
         shown["output"] = prediction
             .output
             .as_ref()

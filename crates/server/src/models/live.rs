@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use clunk_agent::{Metric, Value};
+use clunk_agent::{Metric, Payload, Value};
 use clunk_core::api::CallRecord;
 use clunk_core::error::ErrorBody;
 use clunk_core::id::CallId;
@@ -32,6 +32,14 @@ pub enum Letter {
     Ended(Box<Ending>),
 }
 
+/// Bytes that a payload holds here; a file's lie in its container's account.
+fn in_memory(payload: &Payload) -> usize {
+    match payload {
+        Payload::Memory(bytes) => bytes.len(),
+        Payload::File { .. } => LETTER,
+    }
+}
+
 pub struct Ending {
     pub end: ObservedEnd,
     /// None when the call has ended on disk already.
@@ -51,8 +59,8 @@ impl Letter {
             + match self {
                 Self::Printed(text) => text.len(),
                 Self::Yielded(value) => {
-                    value.payload.len() as usize
-                        + value.files.iter().map(|file| file.content.len() as usize).sum::<usize>()
+                    in_memory(&value.payload)
+                        + value.files.iter().map(|file| in_memory(&file.content)).sum::<usize>()
                 }
                 Self::Metric(metric) => metric.value.len(),
                 Self::Started { .. } | Self::Ended(_) => 0,
@@ -140,7 +148,7 @@ impl Live {
         let mut mailbox = self.mailbox.lock().expect("no panic while locked");
         let bytes = letter.bytes();
         let content = matches!(letter, Letter::Printed(_) | Letter::Yielded(_) | Letter::Metric(_));
-        if content && mailbox.bytes + bytes > MAX_MAIL {
+        if content && mailbox.bytes > 0 && mailbox.bytes + bytes > MAX_MAIL {
             mailbox.overflowed = true;
         } else {
             mailbox.bytes += bytes;

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 
 from .errors import FAILED, Exit
@@ -11,6 +12,9 @@ from .inputs import resolved
 NAMES_MAX = 100_000
 # File systems take 255 bytes; a number may be added. Characters.
 NAME_LEN_MAX = 60
+
+# What is a file wherever it stands: a data URL, and a URL that the server has signed for one.
+_FILE = re.compile(r"data:[^,]{0,200};base64,|https?://[^/]+/files/[^/?]+/[^/?]+\?expiry=\d+&signature=")
 
 
 class Show:
@@ -154,7 +158,7 @@ class Target:
 
 
 def safe_name(name):
-    """The name that a model gave a file, as one of a plain file: no folder, nothing hidden, nothing for the terminal."""
+    """The name that a model gave a file as that of a plain file: no folder, nothing hidden, nothing for terminals."""
     name = "".join(letter for letter in os.path.basename(name) if letter.isprintable()).lstrip(".")
     return name[-NAME_LEN_MAX:] or "output"
 
@@ -162,7 +166,7 @@ def safe_name(name):
 def find_files(schema, value):
     """The URLs of files in an output: where the schema says so, and data URLs wherever they are."""
     if isinstance(value, str):
-        if schema.get("format") == "uri" or (value.startswith("data:") and ";base64," in value[:200]):
+        if schema.get("format") == "uri" or _FILE.match(value):
             yield value
     elif isinstance(value, list):
         for item in value:

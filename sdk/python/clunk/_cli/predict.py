@@ -114,7 +114,7 @@ def is_model(word):
     from .cog_project import is_project
 
     named = bool(_REFERENCE.fullmatch(word)) and not word.endswith(".py")
-    return os.path.isdir(word) or is_project(word) or (named and not os.path.exists(word))
+    return is_project(word) or (named and not os.path.exists(word))
 
 
 def predict(words):

@@ -95,7 +95,8 @@ def _load_file(path, rest):
     if not os.path.exists(path):
         raise _missing_file(path)
     if os.path.isdir(path):
-        raise usage(f"{path} is a folder", f"clunk run {os.path.join(path, 'FILE.py')}")
+        hint = f"clunk run {os.path.join(path, 'FILE.py')}; a folder is run when it has a cog.yaml"
+        raise usage(f"{path} is a folder", hint)
     folder, filename = os.path.split(os.path.realpath(path))
     stem, extension = os.path.splitext(filename)
     if "." in stem:

@@ -135,15 +135,18 @@ def _events(client, prediction_id, last):
 
 def parse_events(chunks):
     """`(event, data, id)` of server-sent events whose data is JSON."""
-    rest = b""
     event, data, number = "message", [], ""
+    # The beginning of a line whose end has not come: a large output is one line of many pieces.
+    begun, size = [], 0
     for chunk in chunks:
-        rest += chunk
-        if len(rest) > EVENT_MAX_BYTES:
+        size += len(chunk)
+        if size > EVENT_MAX_BYTES:
             raise exception.ConnectionError("an event of the server is too large")
         if b"\n" not in chunk:
+            begun.append(chunk)
             continue
-        *lines, rest = rest.split(b"\n")
+        *lines, rest = b"".join([*begun, chunk]).split(b"\n")
+        begun, size = [rest], len(rest)
         for line in lines:
             line = line.rstrip(b"\r")
             if not line:

@@ -32,16 +32,11 @@ if make_scanner is not None:
         memo = {}
 
     _scan = make_scanner(_Reading)
-    _seen = {}
-    _encode = make_encoder(_seen, _not_plain, quote, None, ":", ",", False, False, False)
+    # Without a record of what it is within, so that threads can share it; a circle is a RecursionError.
+    _encode = make_encoder(None, _not_plain, quote, None, ":", ",", False, False, False)
 
     def _write(value):
-        try:
-            return "".join(_encode(value, 0))
-        except BaseException:
-            # What it had begun is no circle the next time.
-            _seen.clear()
-            raise
+        return "".join(_encode(value, 0))
 
 else:
     import json as _json
@@ -69,7 +64,8 @@ def loads(data):
 def dumps(value):
     """Bytes of JSON of a value of JSON's own types.
 
-    Raises NotPlain where another type comes, and ValueError where a number is not finite or a value contains itself.
+    Raises NotPlain where another type comes, ValueError where a number is not finite, and RecursionError when the value
+    is nested too deep or contains itself.
     """
     if type(value) is str:
         if len(value) >= LARGE:

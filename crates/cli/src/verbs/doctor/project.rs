@@ -172,7 +172,7 @@ fn concurrency(config: &CogConfig, schema: &Schema, file: &str) -> Option<Proble
 fn describe_recipe(config: &CogConfig, recipe: &Recipe) -> String {
     let mut words = vec![match &recipe.base {
         Base::DebianSlim { .. } => format!("Python {} of Debian", config.build.python_version),
-        Base::Registry { reference, .. } => format!("Python of the image {reference}"),
+        Base::Registry { reference, .. } => format!("Python of the image {reference}, from a registry"),
     }];
     let mut commands = 0;
     for step in &recipe.steps {

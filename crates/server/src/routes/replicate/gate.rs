@@ -25,6 +25,9 @@ pub async fn owner(State(server): State<Arc<Server>>, request: Request, next: Ne
     if !has_token(&server, request.headers()) {
         return Refused::from(Problem::unauthenticated()).into_response();
     }
+    if !is_text(request.uri().path()) {
+        return Refused::from(Problem::new(400, "the path is not valid UTF-8")).into_response();
+    }
     let standing = server.replicate.count(creates(request.method(), request.uri().path()));
     let mut response = match standing.allowed {
         true => next.run(request).await,
@@ -57,6 +60,19 @@ pub fn has_token(server: &Server, headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether a path, its escapes resolved, is UTF-8.
+fn is_text(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while let Some(&byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.filter(|_| byte == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    std::str::from_utf8(&decoded).is_ok()
+}
+
 fn is_file(method: &Method, path: &str) -> bool {
     let id = path.strip_prefix(ROOT).and_then(|rest| rest.strip_prefix("/files/"));
     method == Method::GET && id.is_some_and(|id| !id.contains('/'))
@@ -71,4 +87,19 @@ fn say(response: &mut Response, standing: Standing) {
     let headers = response.headers_mut();
     headers.insert("ratelimit-remaining", HeaderValue::from(standing.remaining));
     headers.insert("ratelimit-reset", HeaderValue::from(standing.reset_s));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_are_text() {
+        for good in ["/a/b", "/a%20b", "/%C3%A9", "/100%", "/%zz"] {
+            assert!(is_text(good), "{good}");
+        }
+        for bad in ["/%ff", "/a/%C3/b"] {
+            assert!(!is_text(bad), "{bad}");
+        }
+    }
 }

@@ -50,7 +50,7 @@ async fn destination(server: &Server, text: &str) -> Answer<ModelName> {
     let missing = || {
         let problem =
             Problem { title: None, ..Problem::new(404, "The specified training destination does not exist") };
-        problem.hint(format!("make the model first: POST /models with owner and name of {text:?}"))
+        problem.hint("make the model first, POST /models; destination is its owner/name")
     };
     let destination = text.parse::<ModelName>().map_err(|_| missing())?;
     match server.models.model(&destination).await {
