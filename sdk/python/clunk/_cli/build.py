@@ -5,6 +5,7 @@ import os
 import re
 
 from .errors import DONE, FAILED, Exit, usage
+from .options import Grammar
 
 HELP = """\
 Write an image of a Cog model that any container engine runs, with no Clunk beside it.
@@ -41,51 +42,20 @@ _NAME = re.compile(
 _COPY_BYTES = 1 << 20
 
 
-class Options:
-    def __init__(self):
-        self.folder = None
-        self.tag = None
-        self.output = None
-        self.json = False
-        self.quiet = False
-
-
-def parse_options(words):
-    options = Options()
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        flag, equals, value = word.partition("=")
-        if word in ("-h", "--help"):
-            print(HELP, end="")
-            raise Exit(DONE)
-        if word == "--json":
-            options.json = True
-        elif word in ("-q", "--quiet"):
-            options.quiet = True
-        elif flag in ("-t", "--tag", "-o", "--output"):
-            if not equals and not words:
-                raise usage(f"{flag} needs a value")
-            value = value if equals else words.pop(0)
-            if not value:
-                raise usage(f"{flag} needs a value")
-            setattr(options, "tag" if flag in ("-t", "--tag") else "output", value)
-        elif word.startswith("-") and word != "-":
-            from .arguments import nearest
-
-            known = ["--tag", "--output", "--json", "--quiet"]
-            raise usage(f"unknown option {word}", nearest(flag, known) or "clunk build --help")
-        elif options.folder is None:
-            options.folder = word
-        else:
-            raise usage(f"unexpected argument {word!r}", "clunk build DIR -t NAME")
-    if options.folder is None:
-        raise usage("no project to build", "clunk build DIR -t NAME")
-    return options
+GRAMMAR = Grammar(
+    "build",
+    HELP,
+    ["folder"],
+    {},
+    {"-t": "tag", "--tag": "tag", "-o": "output", "--output": "output"},
+    example="clunk build DIR -t NAME",
+)
 
 
 def build(words):
-    options = parse_options(words)
+    options = GRAMMAR.read(words)
+    if options.folder is None:
+        raise usage("no project to build", GRAMMAR.example)
     from clunk._client.client import Client
     from clunk._client.discovery import connect
     from clunk.output import Output

@@ -5,6 +5,7 @@ import re
 import sys
 
 from .errors import DONE, FAILED, INTERRUPTED, NOT_FOUND, Exit, usage
+from .options import Grammar
 
 HELP = """\
 Run a Cog model once.
@@ -35,63 +36,26 @@ VERSION_LEN = 64
 SHOWN_VERSION_LEN = 12
 
 
-class Options:
-    def __init__(self):
-        self.target = None
-        self.inputs = []
-        self.output = None
-        self.json = False
-        self.quiet = False
-        self.detach = False
-        self.help = False
-        self.destination = None
-        self.file = None
+_SWITCHES = {"-d": "detach", "--detach": "detach", "-h": "help", "--help": "help"}
+_VALUES = {"-o": "output", "--output": "output"}
+_INPUTS = {"-i": "inputs", "--input": "inputs"}
 
 
-_SWITCHES = {
-    "--json": "json",
-    "-q": "quiet",
-    "--quiet": "quiet",
-    "-d": "detach",
-    "--detach": "detach",
-    "-h": "help",
-    "--help": "help",
-}
-_VALUES = {"-i": "inputs", "--input": "inputs", "-o": "output", "--output": "output"}
+def grammar(verb, help_text, values=None):
+    """Of a verb that runs a model."""
+    return Grammar(verb, help_text, ["target"], _SWITCHES, {**_VALUES, **(values or {})}, _INPUTS)
 
 
-def parse_options(words, verb="run", values=_VALUES, help_text=HELP):
-    """Options may stand before and after the target."""
-    options = Options()
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        flag, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
-        if word in _SWITCHES:
-            setattr(options, _SWITCHES[word], True)
-        elif flag in values:
-            if not equals and not words:
-                raise usage(f"{flag} needs a value")
-            value = value if equals else words.pop(0)
-            if values[flag] == "inputs":
-                options.inputs.append(value)
-            else:
-                setattr(options, values[flag], value)
-        elif word.startswith("-") and word != "-":
-            from .arguments import nearest
+GRAMMAR = grammar("run", HELP)
 
-            raise usage(f"unknown option {word}", nearest(flag, [*_SWITCHES, *values]) or f"clunk {verb} --help")
-        elif options.target is None:
-            options.target = word
-        elif "=" in word:
-            raise usage(f"unexpected argument {word!r}", f"clunk {verb} {options.target} -i {word}")
-        else:
-            raise usage(f"unexpected argument {word!r}", f"clunk {verb} --help")
+
+def parse_options(words, of=GRAMMAR):
+    options = of.read(words)
     if options.target is None:
         if options.help:
-            print(help_text, end="")
+            print(of.help, end="")
             raise Exit(DONE)
-        raise usage("no model to run", f"clunk {verb} DIR, or clunk {verb} owner/name")
+        raise usage("no model to run", f"clunk {of.verb} DIR, or clunk {of.verb} owner/name")
     return options
 
 
@@ -100,7 +64,7 @@ def first_target(words):
     words = list(words)
     while words:
         word = words.pop(0)
-        if word in _VALUES or word in ("-n", "--name", "-w", "--write-result"):
+        if word in _VALUES or word in _INPUTS or word in ("-n", "--name", "-w", "--write-result"):
             words[:1] = []
         elif word in ("-m", "--module"):
             return None

@@ -4,7 +4,8 @@ import json
 import os
 import re
 
-from .errors import DONE, Exit, usage
+from .errors import DONE, usage
+from .options import Grammar
 
 HELP = """\
 Push a Cog model to the server as a version that never changes.
@@ -25,50 +26,25 @@ options:
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
-class Options:
-    def __init__(self):
-        self.folder = None
-        self.name = None
-        self.visibility = None
-        self.description = None
-        self.json = False
-        self.quiet = False
+GRAMMAR = Grammar(
+    "push",
+    HELP,
+    ["folder", "name"],
+    {"--public": "public", "--private": "private"},
+    {"--description": "description"},
+    example="clunk push DIR [owner/name]",
+)
 
 
 def parse_options(words):
-    options = Options()
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        flag, equals, value = word.partition("=")
-        if word in ("-h", "--help"):
-            print(HELP, end="")
-            raise Exit(DONE)
-        if word == "--json":
-            options.json = True
-        elif word in ("-q", "--quiet"):
-            options.quiet = True
-        elif word in ("--public", "--private"):
-            options.visibility = word[2:]
-        elif flag == "--description":
-            if not equals and not words:
-                raise usage("--description needs a value")
-            options.description = value if equals else words.pop(0)
-        elif word.startswith("-"):
-            from .arguments import nearest
-
-            known = ["--public", "--private", "--description", "--json", "--quiet"]
-            raise usage(f"unknown option {word}", nearest(flag, known) or "clunk push --help")
-        elif options.folder is None:
-            options.folder = word
-        elif options.name is None:
-            options.name = word
-        else:
-            raise usage(f"unexpected argument {word!r}", "clunk push DIR owner/name")
+    options = GRAMMAR.read(words)
     if options.folder is None:
-        raise usage("no project to push", "clunk push DIR [owner/name]")
+        raise usage("no project to push", GRAMMAR.example)
+    if options.public and options.private:
+        raise usage("a model is public or private, not both", "leave one of --public and --private out")
     if options.name is not None:
         options.name = checked_name(options.name)
+    options.visibility = "public" if options.public else "private" if options.private else None
     return options
 
 

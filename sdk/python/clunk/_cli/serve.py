@@ -5,6 +5,7 @@ import os
 import sys
 
 from .errors import DONE, FAILED, Exit, usage
+from .options import Grammar
 
 HELP = """\
 Serve a Cog model over HTTP, as its container would.
@@ -27,46 +28,18 @@ DEFAULT_PORT = 5000
 PORT_MAX = 65535
 
 
-class Options:
-    def __init__(self):
-        self.folder = None
-        self.port = None
-        self.host = "127.0.0.1"
-        self.local = False
-        self.upload_url = None
-        self.quiet = False
+GRAMMAR = Grammar(
+    "serve",
+    HELP,
+    ["folder"],
+    {"--local": "local"},
+    {"--port": "port", "-p": "port", "--host": "host", "--upload-url": "upload_url"},
+)
 
 
 def parse_options(words):
-    options = Options()
-    words = list(words)
-    values = {"--port": "port", "-p": "port", "--host": "host", "--upload-url": "upload_url"}
-    while words:
-        word = words.pop(0)
-        flag, equals, value = word.partition("=")
-        if word in ("-h", "--help"):
-            print(HELP, end="")
-            raise Exit(DONE)
-        if word == "--local":
-            options.local = True
-        elif word in ("-q", "--quiet"):
-            options.quiet = True
-        elif word == "--json":
-            continue
-        elif flag in values:
-            if not equals and not words:
-                raise usage(f"{flag} needs a value")
-            setattr(options, values[flag], value if equals else words.pop(0))
-        elif word.startswith("-"):
-            from .arguments import nearest
-
-            raise usage(
-                f"unknown option {word}", nearest(flag, [*values, "--local", "--quiet"]) or "clunk serve --help"
-            )
-        elif options.folder is None:
-            options.folder = word
-        else:
-            raise usage(f"unexpected argument {word!r}", "clunk serve DIR")
+    options = GRAMMAR.read(words)
+    options.host = options.host or "127.0.0.1"
     options.port = _port(options.port if options.port is not None else os.environ.get("PORT") or str(DEFAULT_PORT))
     return options
 

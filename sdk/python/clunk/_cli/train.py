@@ -3,7 +3,7 @@
 import os
 
 from .errors import DONE, FAILED, Exit, usage
-from .predict import _SWITCHES, parse_options, read_inputs, resolve, watch  # noqa: F401
+from .predict import grammar, parse_options, read_inputs, resolve, watch
 
 HELP = """\
 Train a Cog model: its train function makes weights, and they make a new version.
@@ -22,11 +22,11 @@ options:
   -q, --quiet             print only the output
   -h, --help              this text, and what the training takes
 """
-_VALUES = {"-i": "inputs", "--input": "inputs", "-o": "output", "--output": "output", "--destination": "destination"}
+GRAMMAR = grammar("train", HELP, {"--destination": "destination"})
 
 
 def train(words):
-    options = parse_options(words, "train", _VALUES, HELP)
+    options = parse_options(words, GRAMMAR)
     from clunk._client.client import Client
     from clunk._client.discovery import connect
     from clunk.output import Output
