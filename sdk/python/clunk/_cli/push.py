@@ -12,7 +12,7 @@ Push a Cog model to the server as a version that never changes.
 
   clunk push .                      as cog.yaml names it, else as the folder
   clunk push . acme/hello           as acme/hello
-  clunk push . acme/hello --public  and everybody who reaches the server may see and run it
+  clunk push . acme/hello --public  and everybody who reaches the server may see it
 
 usage: clunk push DIR [owner/name] [OPTIONS]
 
