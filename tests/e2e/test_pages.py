@@ -53,7 +53,7 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def api(home):
-    home.ok("up")
+    home.run("up")  # or it is up already
     api = Api(home)
     yield api
     api.close()

@@ -29,6 +29,8 @@ use crate::value::{Metric, Value};
 /// How long a canceled call may take to end before its process is ended. With the time that takes, code that does not
 /// react is gone within a tenth of a second.
 pub const CANCEL_GRACE: Duration = Duration::from_millis(75);
+/// The same for a call whose process has others, which would end with it.
+pub const SHARED_CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// What a replica is made from.
 pub struct ReplicaSpec {
@@ -154,10 +156,10 @@ impl Replica {
         true
     }
 
-    /// Asks a call to end. When it has not been answered [`CANCEL_GRACE`] later its process is ended.
+    /// Asks a call to end. When it has not been answered [`CANCEL_GRACE`] later its process is ended;
+    /// [`SHARED_CANCEL_GRACE`] later when others run in it.
     pub fn cancel(&self, number: u64) {
-        let deadline = Instant::now() + CANCEL_GRACE;
-        let canceling = self.table().cancel(number, deadline);
+        let canceling = self.table().cancel(number, Instant::now());
         match canceling {
             Canceling::Done => return,
             Canceling::Waited => {}

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::frame::{FrameError, Kind, WINDOW, control};
 use crate::link::{Link, Outgoing};
 use crate::payload::Payload;
+use crate::replica::{CANCEL_GRACE, SHARED_CANCEL_GRACE};
 use crate::value::{MAX_FILES, Part};
 
 /// One call for a replica.
@@ -242,13 +243,18 @@ impl Table {
         Some(call.parts)
     }
 
-    /// Marks a call as canceled, with the time by which it has to have ended.
-    pub fn cancel(&mut self, number: u64, deadline: Instant) -> Canceling {
+    /// Marks a call as canceled, and when it has to have ended.
+    pub fn cancel(&mut self, number: u64, now: Instant) -> Canceling {
+        let seat = self.calls.get(&number).map(|call| call.seat);
+        // Of a batch all are in one place.
+        let shared = seat.is_some_and(|seat| self.seats[seat].taken > 1);
         if let Some(call) = self.calls.get_mut(&number) {
             let link = self.seats[call.seat].link.clone();
             return match (std::mem::replace(&mut call.canceled, true), link) {
                 (false, Some(link)) => {
-                    self.deadlines.push_back((deadline, number));
+                    let deadline = now + if shared { SHARED_CANCEL_GRACE } else { CANCEL_GRACE };
+                    let place = self.deadlines.partition_point(|(other, _)| *other <= deadline);
+                    self.deadlines.insert(place, (deadline, number));
                     Canceling::Running { link, seat: call.seat }
                 }
                 _ => Canceling::Done,
@@ -393,9 +399,15 @@ mod tests {
         assert!(matches!(table.cancel(1, now), Canceling::Done));
         assert!(matches!(table.cancel(9, now), Canceling::Done));
         assert!(table.answer(0, 1).is_some());
-        assert_eq!(table.overdue(now), None);
+        // It had company when it was canceled, and has gone.
+        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), None);
         assert!(matches!(table.cancel(2, now), Canceling::Running { .. }));
-        assert_eq!(table.overdue(now), Some(0));
+        assert_eq!(table.overdue(now), None);
+        assert_eq!(table.overdue(now + CANCEL_GRACE), Some(0));
+        give(&mut table, &[3], false);
+        assert!(matches!(table.cancel(3, now), Canceling::Running { .. }));
+        assert_eq!(table.overdue(now + CANCEL_GRACE), None);
+        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), Some(0));
     }
 
     #[tokio::test]

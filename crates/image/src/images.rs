@@ -32,7 +32,7 @@ const KEEP_UV_BYTES: u64 = 10 << 30;
 
 /// What the crate needs of its surroundings.
 pub struct ImagesConfig {
-    /// Holds layers, images, caches; made when missing. Every user must be able to walk through its parents.
+    /// Holds layers, images, caches; made when missing.
     pub state_dir: PathBuf,
     pub blobs: Arc<dyn BlobSource>,
     pub runtime: Arc<dyn Runtime>,

@@ -87,8 +87,8 @@ pub struct View {
 impl View {
     pub fn status(&self, sick: bool) -> &'static str {
         match self.health {
-            Health::Up if self.busy => "BUSY",
             Health::Up if sick => "UNHEALTHY",
+            Health::Up if self.busy => "BUSY",
             Health::Up => "READY",
             Health::Starting | Health::Restarting { .. } => "STARTING",
             Health::SetupFailed => "SETUP_FAILED",

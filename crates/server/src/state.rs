@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,9 @@ impl StateDir {
                 .hint("set CLUNK_HOME to a folder that you may write to")
         };
         fs::create_dir_all(path).map_err(failed)?;
+        // Inputs, outputs, logs and sources of models lie in it: nobody's business but its owner's. Containers see parts
+        // of it through mounts, which need no way to it.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(failed)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)

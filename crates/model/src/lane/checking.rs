@@ -15,8 +15,15 @@ use crate::life::Health;
 const LIMIT: Duration = Duration::from_secs(5);
 
 impl Lane {
-    /// Asks the model whether it is well, when it has time. What is wrong, or None.
+    /// Asks the model whether it is well, when it has time. What is wrong, or None. Whoever asks may leave: the check
+    /// goes on to its end or its limit.
     pub async fn check(self: &Arc<Self>) -> Option<String> {
+        let lane = self.clone();
+        let checked = tokio::spawn(async move { lane.check_to_the_end().await }).await;
+        checked.unwrap_or_else(|error| Some(format!("Healthcheck failed: {error}")))
+    }
+
+    async fn check_to_the_end(self: &Arc<Self>) -> Option<String> {
         let (answer, number) = {
             let mut work = self.work();
             let idle = work.health == Health::Up && work.free == self.concurrency() && work.queue.is_empty();

@@ -210,3 +210,20 @@ fn metadata_as_json_or_as_fields() {
     assert_eq!(metadata(None, fields.clone()).unwrap(), fields);
     assert!(metadata(Some("[1]"), Map::new()).is_err() && metadata(Some("{"), Map::new()).is_err());
 }
+
+#[test]
+fn files_are_found_under_any_host() {
+    let id = clunk_core::id::FileId::fresh();
+    let ours = format!("http://localhost:1/files/{id}/a.png?expiry=1");
+    let mut input = json!({
+        "a": ours, "b": [format!("https://x/replicate/v1/files/{id}")],
+        "c": "http://x/files/other/a.png", "d": format!("see {ours}"), "e": "http://x",
+    });
+    find_files(&mut input, "http://own");
+    let want = json!({
+        "a": format!("http://own/files/{id}/a.png?expiry=1"),
+        "b": [format!("http://own/replicate/v1/files/{id}")],
+        "c": "http://x/files/other/a.png", "d": format!("see {ours}"), "e": "http://x",
+    });
+    assert_eq!(input, want);
+}

@@ -146,6 +146,7 @@ impl Server {
     pub(super) fn own_files(&self, input: Map<String, Value>, caller: &Caller) -> Value {
         let mut input = Value::Object(input);
         objects::move_files(&mut input, &[&caller.base], &self.url);
+        objects::find_files(&mut input, &self.url);
         input
     }
 
