@@ -9,6 +9,9 @@ _enabled = 0
 TAIL_LINES = 200
 # Least time between two redraws of the live line. Seconds.
 REDRAW_S = 0.08
+# A pause that is shorter needs no word, seconds; and how often the seconds of a longer one are counted.
+QUIET_S = 0.3
+COUNT_S = 0.25
 
 
 class enable_output:
@@ -81,6 +84,60 @@ class Output:
             self._live = _LiveBuild(self)
             return self._live
         return _PlainBuild(self)
+
+
+class Waiting:
+    """Says what is waited for, on a line of a terminal that goes when something else is printed."""
+
+    def __init__(self, output, title):
+        import threading
+
+        self._output = output
+        self._title = title
+        self._began = self._touched = time.monotonic()
+        self._visible = False
+        # False while another text stands in the line.
+        self._free = True
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = None
+        if output.words and _is_terminal(sys.stderr):
+            output._live = self
+            self._thread = threading.Thread(target=self._draw, daemon=True)
+            self._thread.start()
+
+    def now(self, title):
+        """What is waited for has changed."""
+        with self._lock:
+            self._title = title
+
+    def clear(self, free=True):
+        """Something else is about to be printed; `free`: it will end its line."""
+        with self._lock:
+            self._touched = time.monotonic()
+            self._free = free
+            if self._visible:
+                sys.stderr.write("\r\x1b[K")
+                sys.stderr.flush()
+                self._visible = False
+
+    def close(self):
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._output._live = None
+        self.clear()
+
+    def _draw(self):
+        while not self._ended.wait(COUNT_S):
+            with self._lock:
+                moment = time.monotonic()
+                if not self._free or moment - self._touched < QUIET_S:
+                    continue
+                text = _short(f"clunk: {self._title} ({moment - self._began:.0f} s)", _width() - 1)
+                sys.stderr.write(f"\r\x1b[K{text}")
+                sys.stderr.flush()
+                self._visible = True
 
 
 class _SilentBuild:

@@ -83,7 +83,8 @@ def load(path, output, needs_predict=True):
         problems += schema.problems
     errors = [problem for problem in problems if problem["severity"] == "error"]
     for problem in problems:
-        if problem in errors or output.words:
+        # Old names of settings work as they are: `clunk doctor` tells of them.
+        if problem in errors or (output.words and problem["code"] != "cog-config-deprecated"):
             _tell(show(problem))
     if errors:
         count = len(errors)

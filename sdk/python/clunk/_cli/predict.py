@@ -4,6 +4,8 @@ import os
 import re
 import sys
 
+from clunk.output import Waiting
+
 from .errors import DONE, FAILED, INTERRUPTED, NOT_FOUND, Exit, usage
 from .options import Grammar
 
@@ -30,6 +32,8 @@ options:
 _REFERENCE = re.compile(
     r"([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)/([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)(?::([0-9a-f]{4,64}))?"
 )
+# What is waited for, by the state of a prediction.
+STATES = {"starting": "waiting for a container", "processing": "running"}
 # The owner of what `clunk run DIR` makes: one model for each folder, replaced by its next run.
 LOCAL_OWNER = "local"
 VERSION_LEN = 64
@@ -260,11 +264,15 @@ def watch(client, prediction, document, options, output, schema_name="Output", p
         return DONE
     second_interrupt_ends()
     show = Show(client, document, options, schema_name)
+    waiting = Waiting(output, STATES["starting"])
     try:
-        ended = _follow(client, prediction, show, output)
+        ended = _follow(client, prediction, show, output, waiting)
     except KeyboardInterrupt:
+        waiting.clear()
         _cancel(client, prediction["id"], output, path)
         return INTERRUPTED
+    finally:
+        waiting.close()
     show.end(ended)
     if ended["status"] == "succeeded":
         return DONE
@@ -272,18 +280,29 @@ def watch(client, prediction, document, options, output, schema_name="Output", p
     raise Exit(FAILED, error, f"clunk call logs {prediction['id']}" if ended["status"] == "failed" else None)
 
 
-def _follow(client, prediction, show, output):
+def _follow(client, prediction, show, output, waiting):
     """Prints what comes; the prediction as it ended."""
     from clunk._client.predictions import follow, request
 
+    ends_line = True
     for event, data in follow(client, prediction["id"]):
-        if event == "logs":
+        if event == "status":
+            state = data if isinstance(data, str) else data.get("status")
+            waiting.now(STATES.get(state, "running"))
+        elif event == "logs":
             text = data if isinstance(data, str) else data.get("logs") or data.get("text") or ""
-            if output.words:
-                sys.stderr.write(text)
+            if output.words and text:
+                waiting.clear(show.ends_line and text.endswith("\n"))
+                # On a terminal a log does not begin in the middle of an output's line.
+                begins = "" if show.ends_line or not sys.stdout.isatty() else "\n"
+                sys.stderr.write(begins + text)
                 sys.stderr.flush()
+                ends_line = text.endswith("\n")
+                show.ends_line = show.ends_line or bool(begins)
         elif event == "output":
+            waiting.clear(False)
             show.take(data["output"] if isinstance(data, dict) and "output" in data else data)
+            waiting.clear(show.ends_line and ends_line)
         elif event == "done":
             break
     ended = data if isinstance(data, dict) and "status" in data and "id" in data else None
