@@ -159,6 +159,7 @@ def test_the_same_project_is_the_same_image(home, model, layout, tmp_path):
     [
         (["-o", "full"], "is not empty; nothing was written"),
         (["-o", "none/x.tar"], "there is no folder"),
+        (["-o", "/dev/full"], "is there, and is no folder"),
         (["-t", "Hello World"], "is not the name of an image"),
         (["-t"], "-t needs a value"),
         (["--outptu", "x"], "unknown option --outptu"),

@@ -141,6 +141,7 @@ def test_concurrency_needs_an_async_predictor(clunk):
         (["push"], "no project to push", "clunk push DIR"),
         (["push", "hello", "Acme/Hello"], "is no name of a model", "clunk push DIR acme/hello"),
         (["push", "hello", "hello"], "is no name of a model", "OWNER/hello"),
+        (["push", "hello", "local/b"], "is for what `clunk run DIR` makes", "under another owner"),
         (["push", "hello", "a/b", "c"], "unexpected argument 'c'", "clunk push DIR [owner/name]"),
         (["push", "hello", "--pubic"], "unknown option --pubic", "--public"),
         (["push", "nowhere"], "there is no folder nowhere", "cog.yaml"),

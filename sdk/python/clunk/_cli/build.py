@@ -164,6 +164,8 @@ class Target:
             return
         if not self.is_file and os.path.isdir(path) and os.listdir(path):
             raise Exit(FAILED, f"the folder {path} is not empty; nothing was written", "name a new one, or FILE.tar")
+        if not self.is_file and os.path.lexists(path) and not os.path.isdir(path):
+            raise Exit(FAILED, f"{path} is there, and is no folder", "name a file that ends in .tar, or a new folder")
         if self.is_file and os.path.isdir(path):
             raise Exit(FAILED, f"{path} is a folder", "name a file that ends in .tar")
         parent = os.path.dirname(os.path.abspath(path))

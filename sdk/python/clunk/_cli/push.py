@@ -50,11 +50,15 @@ def parse_options(words):
 
 def checked_name(text):
     """`owner/name` as the server takes it."""
+    from .predict import LOCAL_OWNER
+
     owner, slash, name = text.partition("/")
     if not slash or not _NAME.fullmatch(owner) or not _NAME.fullmatch(name):
         fitting = "/".join(filter(None, (sluggish(owner), sluggish(name) or "model")))
         message = f"{text!r} is no name of a model: owner/name, of lower-case letters, digits, `-`, `_` and `.`"
         raise usage(message, f"clunk push DIR {fitting if slash else 'OWNER/' + sluggish(text)}")
+    if owner == LOCAL_OWNER:
+        raise usage(f"`{LOCAL_OWNER}/` is for what `clunk run DIR` makes", "push it under another owner")
     return text
 
 
