@@ -280,7 +280,8 @@ impl Lane {
             ),
             Health::SetupFailed => refuse("Setup has failed; GET /health-check has its logs", false),
             Health::Defunct => {
-                refuse("the model has crashed again and again; GET /health-check has its logs", false)
+                self.step(work, Change::Wanted);
+                Ok(())
             }
         }
     }

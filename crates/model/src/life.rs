@@ -7,7 +7,7 @@
 //!     \--cancel--> canceled,  \--given up--> failed
 //!
 //!   cold --wanted--> starting --ready--> up --gone--> restarting --ready--> up
-//!                       \--gone--> setup failed            \--gone, once too often--> defunct
+//!                       \--gone--> setup failed            \--gone, once too often--> defunct --wanted--> restarting
 //! ```
 
 /// Where a prediction stands.
@@ -153,6 +153,10 @@ pub const RESTARTS_MAX: u32 = 5;
 pub fn change(health: Health, change: Change) -> (Health, Step) {
     match (health, change) {
         (Health::Cold, Change::Wanted) => (Health::Starting, Step::Start { failures: 0 }),
+        // What ended it may have passed: one more start, for whoever asks.
+        (Health::Defunct, Change::Wanted) => {
+            (Health::Restarting { failures: RESTARTS_MAX - 1 }, Step::Start { failures: 0 })
+        }
         (_, Change::Wanted) => (health, Step::Nothing),
         (Health::Starting | Health::Restarting { .. } | Health::Up, Change::Ready) => {
             (Health::Up, Step::Nothing)
@@ -234,5 +238,10 @@ mod tests {
             (health, step) = change(health, Change::Gone);
         }
         assert_eq!((health, step), (Health::Defunct, Step::GiveUp));
+        // Whoever asks then gets one more start, and one only.
+        let (wanted, step) = change(health, Change::Wanted);
+        assert_eq!(step, Step::Start { failures: 0 });
+        assert_eq!(change(wanted, Change::Ready).0, Health::Up);
+        assert_eq!(change(wanted, Change::Gone), (Health::Defunct, Step::GiveUp));
     }
 }

@@ -118,8 +118,15 @@ class Predictor:
     assert!(crashed.json["error"].as_str().unwrap().contains("exit code 7"), "{}", crashed.json);
     let health = rig.health("DEFUNCT").await;
     assert!(health["setup"]["logs"].as_str().unwrap().contains("exit code 9"), "{health}");
-    let refused = rig.post("/predictions", "", json!({})).await;
-    assert_eq!((refused.status, &refused.json["code"]), (503, &json!("start-failed")));
+    // Whoever asks brings one more start, and hears why it failed.
+    let failed = rig.post("/predictions", "", json!({})).await;
+    assert_eq!((failed.status, &failed.json["status"]), (200, &json!("failed")));
+    assert!(failed.json["error"].as_str().unwrap().contains("exit code 9"), "{}", failed.json);
+    rig.health("DEFUNCT").await;
+    std::fs::remove_file(rig.folder.path().join("broken")).unwrap();
+    let well = rig.post("/predictions", "", json!({})).await;
+    assert_eq!(well.json["output"], "fine", "{}", well.json);
+    rig.health("READY").await;
     rig.stop().await;
 }
 

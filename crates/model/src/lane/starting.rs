@@ -68,7 +68,9 @@ impl Lane {
             return;
         }
         let reason = match work.health {
-            Health::Defunct => "the model crashed again and again".to_owned(),
+            Health::Defunct => {
+                format!("the model crashed again and again; its last start: {}", work.setup.last_line())
+            }
             _ => format!("Setup has failed: {}", work.setup.last_line()),
         };
         let lane = self.clone();
