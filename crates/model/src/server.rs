@@ -28,10 +28,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const BUFFER_MAX: usize = 512 << 10;
 /// Connections at the same time; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 8192;
-/// What is running when the server is told to stop may take so long.
-const DRAIN: Duration = Duration::from_secs(30);
+/// What is running when the server is told to stop may take so long: orchestrators kill after 30 s, and what is lost
+/// wants to be told before.
+const DRAIN: Duration = Duration::from_secs(20);
 /// Their webhooks may take so long to be delivered.
-const LAST_WEBHOOKS: Duration = Duration::from_secs(10);
+const LAST_WEBHOOKS: Duration = Duration::from_secs(5);
 /// After that, connections may take so long to read their answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// After the system had no room for a connection.
