@@ -179,17 +179,18 @@ def test_cancel_of_a_waiting_call_never_starts_it(home, project):
         assert app.wait_end(running)["state"] == "canceled"
 
 
-def test_what_shares_a_process_with_a_stubborn_call_is_moved(home, project):
+@pytest.mark.parametrize("seconds, attempts", [(1.5, 1), (8, 2)])
+def test_what_shares_a_process_with_a_stubborn_call_has_time_and_is_then_moved(home, project, seconds, attempts):
     with Running(home, project, STUBBORN) as app:
         pair = app.functions["pair"]
-        stubborn, other = app.api.spawn(pair, [(True, 60), (False, 1.5)])
+        stubborn, other = app.api.spawn(pair, [(True, 60), (False, seconds)])
         app.wait_state(stubborn, "running")
         app.wait_state(other, "running")
         app.api.request("POST", f"/api/calls/{stubborn}/cancel", {})
         assert app.wait_end(stubborn)["state"] == "canceled"
         assert app.api.result(other).value[0] == "pair"
         record = app.api.record(other)
-        assert record["state"] == "succeeded" and record["attempts"] == 2
+        assert record["state"] == "succeeded" and record["attempts"] == attempts
 
 
 def test_cancel_through_the_sdk(home, project):
