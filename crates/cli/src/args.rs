@@ -35,15 +35,20 @@ pub enum Verb {
     #[command(name = "__model-server", hide = true)]
     ModelServer(ModelServer),
     /// Write an image of a Cog model for any container engine.
-    Build(Build),
+    #[command(disable_help_flag = true)]
+    Build(Words),
     /// Push a Cog model to the server as a version that never changes.
-    Push(Push),
+    #[command(disable_help_flag = true)]
+    Push(Words),
     /// Run a Cog model once; the same as `run`.
-    Predict(Predict),
+    #[command(disable_help_flag = true)]
+    Predict(Words),
     /// Train a Cog model.
-    Train(Train),
+    #[command(disable_help_flag = true)]
+    Train(Words),
     /// List, show and delete models.
-    Model(Model),
+    #[command(disable_help_flag = true)]
+    Model(Words),
     /// Start the local server.
     Up(Up),
     /// Stop the local server and everything it runs.
@@ -400,54 +405,9 @@ pub struct ModelServer {
     pub threads: Option<u32>,
 }
 
+/// What the Python half reads: places, inputs and options of a verb for models.
 #[derive(Args)]
-#[command(disable_help_flag = true)]
-pub struct Push {
-    /// The project's folder, the model's name, and options.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR [owner/name]")]
-    pub words: Vec<OsString>,
-}
-
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-pub struct Predict {
-    /// The model, its inputs, and options.
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "DIR|owner/name [-i NAME=VALUE]"
-    )]
-    pub words: Vec<OsString>,
-}
-
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-pub struct Train {
-    /// The model, the inputs of its training, and options.
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "DIR|owner/name [-i NAME=VALUE]"
-    )]
-    pub words: Vec<OsString>,
-}
-
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-pub struct Model {
-    /// What to do, and with which model.
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "list|show|versions|delete [owner/name]"
-    )]
-    pub words: Vec<OsString>,
-}
-
-#[derive(Args)]
-#[command(disable_help_flag = true)]
-pub struct Build {
-    /// The project's folder, the image's name, and options.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "DIR -t NAME [-o FILE.tar|DIR]")]
+pub struct Words {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<OsString>,
 }

@@ -4,31 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clunk_dialects::cog::project::{Found, Project, Unreadable};
+use clunk_dialects::cog::project::InMemory;
 use clunk_dialects::cog::reading::{Reading, read};
 use proptest::prelude::*;
-
-/// A project in memory.
-struct Files(BTreeMap<String, String>);
-
-impl Project for Files {
-    fn look(&self, path: &str) -> Found {
-        match self.0.contains_key(path) {
-            true => Found::File,
-            false if self.0.keys().any(|key| key.starts_with(&format!("{path}/"))) => Found::Folder,
-            false => Found::Nothing,
-        }
-    }
-
-    fn list(&self, path: &str) -> Option<Vec<String>> {
-        let below = format!("{path}/");
-        Some(self.0.keys().filter(|key| key.starts_with(&below)).cloned().collect())
-    }
-
-    fn read(&self, path: &str) -> Result<String, Unreadable> {
-        self.0.get(path).cloned().ok_or_else(|| Unreadable::Missing(self.look(path)))
-    }
-}
 
 const EXPECTED: &str = "expected";
 
@@ -81,7 +59,7 @@ fn projects_are_read_as_expected() {
         let text = std::fs::read_to_string(&path).unwrap();
         let mut parts = parts(&text);
         let expected = parts.remove(EXPECTED).unwrap_or_default();
-        let found = shown(&read(&parts["cog.yaml"], "cog.yaml", &Files(parts.clone())));
+        let found = shown(&read(&parts["cog.yaml"], "cog.yaml", &InMemory(parts.clone())));
         if update {
             let project = text.split_once("-- expected --").map_or(text.as_str(), |(project, _)| project);
             std::fs::write(&path, format!("{project}-- expected --\n{found}")).unwrap();
@@ -134,9 +112,9 @@ fn yaml_like() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(words.to_vec()), 0..40).prop_map(|words| words.concat())
 }
 
-fn project(requirements: &str) -> Files {
+fn project(requirements: &str) -> InMemory {
     let files = [("run.py", ""), ("requirements.txt", requirements), ("a.whl", "")];
-    Files(files.map(|(path, text)| (path.to_string(), text.to_string())).into())
+    InMemory(files.map(|(path, text)| (path.to_string(), text.to_string())).into())
 }
 
 /// Any text has an answer, with places that exist.

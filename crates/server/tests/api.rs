@@ -1,36 +1,15 @@
 //! The API as a client sees it, on a runtime that starts nothing.
 
-use std::sync::Arc;
+mod support;
 
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use clunk_runtime::FakeRuntime;
 use clunk_server::endpoints::{self, Access};
-use clunk_server::{Bound, FromContainer, Server, StateDir, openapi};
+use clunk_server::{FromContainer, openapi};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
+use support::{World, world};
 use tower::ServiceExt;
-
-struct World {
-    server: Arc<Server>,
-    token: String,
-    _folder: TempDir,
-    _state: StateDir,
-}
-
-async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let state = StateDir::take(folder.path()).unwrap();
-    let bound = Bound::bind("127.0.0.1", 0).unwrap();
-    let runner = folder.path().join("runner");
-    std::fs::create_dir(&runner).unwrap();
-    let runtime = Arc::new(FakeRuntime::new(|_| async { clunk_runtime::ExitReason::Code(0) }));
-    let server = Server::open(&state, &bound.url, runtime, runner, CancellationToken::new()).await.unwrap();
-    let token = std::fs::read_to_string(folder.path().join("token")).unwrap().trim().into();
-    World { server, token, _folder: folder, _state: state }
-}
 
 impl World {
     async fn ask(&self, request: Request<Body>) -> (StatusCode, Value) {

@@ -1,24 +1,14 @@
 //! Pages as a browser gets them, on a runtime that starts nothing: who sees what, sign-in, and what headers forbid.
 
-use std::sync::Arc;
+mod support;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
-use clunk_runtime::FakeRuntime;
 use clunk_server::endpoints::{self, Access};
-use clunk_server::{Bound, Server, StateDir};
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
+use support::{World, world};
 use tower::ServiceExt;
-
-struct World {
-    server: Arc<Server>,
-    token: String,
-    _folder: TempDir,
-    _state: StateDir,
-}
 
 struct Answer {
     status: StatusCode,
@@ -35,18 +25,6 @@ impl Answer {
     fn cookie(&self) -> &str {
         self.header("set-cookie").split(';').next().unwrap()
     }
-}
-
-async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let state = StateDir::take(folder.path()).unwrap();
-    let bound = Bound::bind("127.0.0.1", 0).unwrap();
-    let runner = folder.path().join("runner");
-    std::fs::create_dir(&runner).unwrap();
-    let runtime = Arc::new(FakeRuntime::new(|_| async { clunk_runtime::ExitReason::Code(0) }));
-    let server = Server::open(&state, &bound.url, runtime, runner, CancellationToken::new()).await.unwrap();
-    let token = std::fs::read_to_string(folder.path().join("token")).unwrap().trim().into();
-    World { server, token, _folder: folder, _state: state }
 }
 
 impl World {

@@ -1,5 +1,7 @@
 //! The files of a project, as far as its settings name them.
 
+use std::collections::BTreeMap;
+
 /// A text that settings name is not longer.
 pub const MAX_TEXT_BYTES: u64 = 1 << 20;
 
@@ -68,34 +70,32 @@ pub fn beside(from: &str, path: &str) -> Option<String> {
     }
 }
 
-#[cfg(test)]
-pub mod tests {
-    use std::collections::BTreeMap;
+/// A project in memory.
+#[derive(Default)]
+pub struct InMemory(pub BTreeMap<String, String>);
 
-    use super::*;
-
-    /// A project in memory.
-    #[derive(Default)]
-    pub struct Files(pub BTreeMap<String, String>);
-
-    impl Project for Files {
-        fn look(&self, path: &str) -> Found {
-            match self.0.contains_key(path) {
-                true => Found::File,
-                false if self.0.keys().any(|key| key.starts_with(&format!("{path}/"))) => Found::Folder,
-                false => Found::Nothing,
-            }
-        }
-
-        fn list(&self, path: &str) -> Option<Vec<String>> {
-            let below = format!("{path}/");
-            Some(self.0.keys().filter(|key| key.starts_with(&below)).cloned().collect())
-        }
-
-        fn read(&self, path: &str) -> Result<String, Unreadable> {
-            self.0.get(path).cloned().ok_or_else(|| Unreadable::Missing(self.look(path)))
+impl Project for InMemory {
+    fn look(&self, path: &str) -> Found {
+        match self.0.contains_key(path) {
+            true => Found::File,
+            false if self.0.keys().any(|key| key.starts_with(&format!("{path}/"))) => Found::Folder,
+            false => Found::Nothing,
         }
     }
+
+    fn list(&self, path: &str) -> Option<Vec<String>> {
+        let below = format!("{path}/");
+        Some(self.0.keys().filter(|key| key.starts_with(&below)).cloned().collect())
+    }
+
+    fn read(&self, path: &str) -> Result<String, Unreadable> {
+        self.0.get(path).cloned().ok_or_else(|| Unreadable::Missing(self.look(path)))
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
 
     #[test]
     fn paths_stay_inside() {

@@ -304,11 +304,11 @@ fn name(line: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::problem::Problem;
-    use super::super::project::tests::Files;
+    use super::super::project::InMemory;
     use super::*;
 
     fn flatten(files: &[(&str, &str)]) -> (Requirements, Vec<Problem>) {
-        let files = Files(files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect());
+        let files = InMemory(files.iter().map(|(path, text)| (path.to_string(), text.to_string())).collect());
         let mut problems = Problems::default();
         let mut flattener = Flattener::new(&files, &mut problems);
         flattener.file("requirements.txt", At::START);

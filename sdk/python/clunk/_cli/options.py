@@ -26,8 +26,7 @@ class Grammar:
         words = list(words)
         while words:
             word = words.pop(0)
-            # `-i name=value` is no `-i` with a value behind `=`.
-            flag, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
+            flag, equals, value = word.partition("=")
             if word in self.switches:
                 setattr(options, self.switches[word], True)
             elif word in ("-h", "--help"):

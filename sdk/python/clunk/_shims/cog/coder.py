@@ -1,7 +1,9 @@
 """`Coder`: how values of a type of the user's own become JSON, and back."""
 
+from abc import ABC, abstractmethod
 
-class Coder:
+
+class Coder(ABC):
     """Subclasses say which types they serve (`factory`), and are made known by `Coder.register`."""
 
     _coders = []
@@ -21,17 +23,17 @@ class Coder:
         return None
 
     @staticmethod
+    @abstractmethod
     def factory(tpe):
         """An object for values of `tpe`, or None."""
-        raise NotImplementedError("a Coder has to have a factory()")
 
+    @abstractmethod
     def encode(self, x):
         """A dict that JSON can hold."""
-        raise NotImplementedError("a Coder has to have an encode()")
 
+    @abstractmethod
     def decode(self, x):
         """The value that `encode` made a dict of."""
-        raise NotImplementedError("a Coder has to have a decode()")
 
 
 # Names that models import to have a coder registered; what those did is done for every model.
