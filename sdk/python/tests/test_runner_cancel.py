@@ -39,6 +39,25 @@ def test_a_function_on_the_main_thread_is_interrupted(start, body):
     assert runner.stop() == 0
 
 
+def test_a_signal_amid_an_import_is_handled(start):
+    """The first cancel loads what handles it, also where the user's thread holds an import lock."""
+    runner = start(
+        """
+        import importlib._bootstrap, os, signal, time
+        def f():
+            module = importlib._bootstrap._get_module_lock("clunk._runner.cancel")
+            with module.lock:
+                print("in", flush=True)
+                os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(60)
+        """
+    )
+    number = runner.begin()
+    runner.wait_for_log("in")
+    runner.cancel(number)
+    assert runner.answers(number) == {number: INTERRUPTED}
+
+
 def test_the_frames_of_the_exception_are_the_users(start):
     runner = start("import time\ndef f():\n    print('in', flush=True)\n    time.sleep(60)\n")
     number = runner.begin()

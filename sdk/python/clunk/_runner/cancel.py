@@ -39,8 +39,6 @@ _CALLERS = frozenset(
 
 # The call whose signal is being sent again.
 _trying = 0
-# The main thread imports this.
-_main_thread = get_ident()
 
 
 def canceled():
@@ -65,7 +63,7 @@ def interrupt(runner, frame):
 
 def resume(runner, frame):
     """Our code returns to `frame` after the signal came during it; None: to a caller that takes exceptions."""
-    if get_ident() != _main_thread or runner.awaiting is not None:
+    if get_ident() != runner.main_thread or runner.awaiting is not None:
         return
     if runner.interrupted != runner.call:
         runner.interrupted = 0
@@ -119,4 +117,4 @@ def _signal_again(runner, call):
     sleep(AGAIN_S)
     _trying = 0
     if runner.call == call:
-        pthread_kill(_main_thread, SIGUSR1)
+        pthread_kill(runner.main_thread, SIGUSR1)

@@ -8,7 +8,8 @@ modules that start so for Cog models.
 import faulthandler
 import os
 import sys
-from _signal import SIG_IGN, SIGINT, SIGUSR1, signal
+from _signal import SIG_IGN, SIGINT, SIGUSR1, pthread_kill, signal
+from _thread import get_ident, start_new_thread
 from time import perf_counter_ns, thread_time_ns
 
 import clunk
@@ -68,6 +69,7 @@ class Runner:
 
     def __init__(self, link):
         self.link = link
+        self.main_thread = get_ident()
         # What every call runs; None of a class, whose calls name one of `methods`.
         self.target = None
         self.methods = {}
@@ -323,12 +325,22 @@ class Runner:
     def on_signal(self, signum, frame):
         """SIGUSR1: the agent has sent CANCEL, which a thread that runs user code does not read."""
         if self.call:
-            try:
-                from .cancel import interrupt
-            except ImportError:
-                # Half imported: the code that was interrupted is about to look for the cancel itself.
-                return
-            interrupt(self, frame)
+            cancel = sys.modules.get("clunk._runner.cancel")
+            interrupt = getattr(cancel, "interrupt", None)
+            if interrupt is not None:
+                interrupt(self, frame)
+            elif cancel is None:
+                # A handler must not import: the code that it interrupted may hold an import lock, which Python before
+                # 3.12 cannot take twice on one thread.
+                start_new_thread(load_cancel, (self.main_thread,))
+            # Else it is half imported, and who does that is about to look for the cancel.
+
+
+def load_cancel(main_thread):
+    """Imports what handles cancels, on a thread of its own, then repeats the signal."""
+    from . import cancel  # noqa: F401
+
+    pthread_kill(main_thread, SIGUSR1)
 
 
 def read_arguments(payload, json=False):
