@@ -168,8 +168,7 @@ impl Prediction {
     /// About how many bytes it keeps in memory.
     pub fn weight(&self) -> usize {
         let inner = self.inner();
-        let record = &inner.record;
-        1024 + record.logs.len() + record.output_bytes + self.shown.as_ref().map_or(0, Bytes::len)
+        1024 + inner.record.weight() + self.shown.as_ref().map_or(0, Bytes::len)
     }
 
     /// Returns when it has ended.
