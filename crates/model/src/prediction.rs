@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clunk_agent::{Payload, Raised, Value};
 
 use crate::life::{self, Action, Event};
-use crate::record::{Constant, Json, Record};
+use crate::record::{Constant, Json, Output, Record};
 use crate::request::Asked;
 
 pub struct Prediction {
@@ -93,7 +93,10 @@ impl Prediction {
                     record.took = record.took.or(took);
                     record.completed = Some(SystemTime::now());
                 }
-                Action::Requeue => (inner.dispatched, inner.record.started) = (None, None),
+                Action::Requeue => {
+                    inner.dispatched = None;
+                    inner.record.begin_again();
+                }
                 Action::Nothing if event == Event::Dispatched => {
                     inner.dispatched = Some(Instant::now());
                     inner.record.started = Some(SystemTime::now());
@@ -159,6 +162,12 @@ impl Prediction {
     /// Whether something asked for is this.
     pub fn is_of(&self, asked: &Asked) -> bool {
         self.shown == asked.shown
+    }
+
+    /// Whether nothing of its output was given yet, nor is on its way.
+    pub fn is_fresh(&self) -> bool {
+        let inner = self.inner();
+        matches!(inner.record.output, Output::None) && inner.outbox.is_none()
     }
 
     pub fn is_ended(&self) -> bool {

@@ -63,6 +63,11 @@ pub struct History {
 }
 
 impl History {
+    fn forget(&mut self) {
+        self.dropped += self.events.len();
+        (self.events, self.bytes) = (VecDeque::new(), 0);
+    }
+
     fn push(&mut self, event: Told) {
         if self.capacity == 0 {
             return;
@@ -181,9 +186,12 @@ impl Record {
         }
     }
 
-    /// Whether anybody can have seen a part of its output.
-    pub fn is_fresh(&self) -> bool {
-        matches!(self.output, Output::None)
+    /// Forgets what an attempt said that gave nothing; subscribers know how far they were.
+    pub fn begin_again(&mut self) {
+        self.started = None;
+        (self.logs, self.logs_full) = (String::new(), false);
+        (self.metrics, self.metrics_full) = (Map::new(), false);
+        self.history.forget();
     }
 
     pub fn measure(&mut self, metric: &Metric) {

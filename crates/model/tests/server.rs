@@ -203,30 +203,61 @@ class Predictor:
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn other_calls_survive_one_that_does_not_stop() {
-    let source = "
+/// Two calls on one event loop; one of them blocks it, after it gave a file when it is told to.
+const SHARED: &str = "
 import asyncio, os, time
+from typing import Any, AsyncIterator
+from cog import Path, current_scope
 
 class Predictor:
-    async def predict(self, gate: str, block: bool = False) -> str:
+    async def predict(self, gate: str, block: bool = False, file: bool = False) -> AsyncIterator[Any]:
+        print('runs')
+        current_scope().record_metric('runs', 1, mode='incr')
+        if file:
+            open('a.txt', 'w').close()
+            yield Path('a.txt')
         if block:
             time.sleep(1000)
         while not os.path.exists(gate):
             await asyncio.sleep(0.002)
-        return 'done'
+        yield 'done'
 ";
-    let rig = Rig::new(source, Settings { concurrency: Some(2), ..Settings::default() }).await;
+
+/// What became of a call that shared its process with one that did not end.
+async fn beside_a_stubborn_one(settings: Settings, file: bool) -> Value {
+    let rig = Rig::new(SHARED, Settings { concurrency: Some(2), ..settings }).await;
     rig.health("READY").await;
     let gate = rig.path("gate");
-    let input = |block: bool| json!({"gate": gate, "block": block});
+    let input = |block: bool| json!({"gate": gate, "block": block, "file": block && file});
     rig.post("/predictions", ASYNC, json!({"id": "innocent", "input": input(false)})).await;
-    rig.processing("innocent").await;
+    rig.logs("innocent", "runs\n").await;
     rig.post("/predictions", ASYNC, json!({"id": "blocks", "input": input(true)})).await;
-    rig.processing("blocks").await;
-    assert_eq!(rig.post("/predictions/blocks/cancel", "", Value::Null).await.status, 200);
-    assert_eq!(rig.ended("blocks").await["status"], "canceled");
+    if file {
+        let failed = rig.ended("blocks").await;
+        assert_eq!(failed["status"], "failed", "{failed}");
+        assert!(failed["error"].as_str().unwrap().starts_with("could not upload"), "{failed}");
+    } else {
+        rig.processing("blocks").await;
+        assert_eq!(rig.post("/predictions/blocks/cancel", "", Value::Null).await.status, 200);
+        assert_eq!(rig.ended("blocks").await["status"], "canceled");
+    }
     std::fs::write(&gate, "").unwrap();
-    assert_eq!(rig.ended("innocent").await["status"], "succeeded");
+    let found = rig.ended("innocent").await;
     rig.stop().await;
+    found
+}
+
+#[tokio::test]
+async fn other_calls_survive_one_that_does_not_stop() {
+    // Nobody listens there.
+    let nowhere = Settings { upload_url: Some("http://127.0.0.1:9/".into()), ..Settings::default() };
+    let (canceled, given_up) = tokio::join!(
+        beside_a_stubborn_one(Settings::default(), false),
+        beside_a_stubborn_one(nowhere, true),
+    );
+    for found in [canceled, given_up] {
+        assert_eq!((&found["status"], &found["output"]), (&json!("succeeded"), &json!(["done"])), "{found}");
+        // As if it had begun but once.
+        assert_eq!((&found["logs"], &found["metrics"]["runs"]), (&json!("runs\n"), &json!(1)), "{found}");
+    }
 }

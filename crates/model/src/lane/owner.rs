@@ -195,13 +195,15 @@ impl Lane {
                 Job::Check(_) => None,
             })
             .collect();
-        // A process that was ended because one call did not stop: the others have done nothing.
-        let sacrificed =
-            running.iter().any(|prediction| prediction.look(|record| record.state.is_canceling()));
+        // A process that was ended because one call did not stop, canceled or given up: the others have done nothing.
+        let unwanted = |prediction: &Arc<Prediction>| {
+            prediction.look(|record| record.state.is_canceling() || record.state.is_ended())
+        };
+        let sacrificed = running.iter().any(unwanted);
         let others = running.len().saturating_sub(1);
         let mut again = Vec::new();
         for prediction in running {
-            let innocent = sacrificed && prediction.look(|record| record.is_fresh());
+            let innocent = sacrificed && prediction.is_fresh();
             let action = self.advance(&prediction, Event::Lost { innocent }, |record| {
                 if record.state.is_ended() {
                     let company = if others > 0 { format!(" (it ran {others} more)") } else { String::new() };

@@ -114,6 +114,11 @@ impl Rig {
         self.until(|| self.get(&path), |found| found["status"] == "processing", id).await;
     }
 
+    pub async fn logs(&self, id: &str, want: &str) {
+        let path = format!("/predictions/{id}");
+        self.until(|| self.get(&path), |found| found["logs"] == want, id).await;
+    }
+
     async fn until<F: Future<Output = Value>>(
         &self,
         look: impl Fn() -> F,
