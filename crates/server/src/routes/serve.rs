@@ -19,7 +19,7 @@ use tokio_util::sync::DropGuard;
 
 use super::{json as read_json, lines};
 use crate::answer::Failure;
-use crate::engine::compose;
+use crate::engine::{Held, compose};
 use crate::server::Server;
 use crate::state::Bound;
 
@@ -35,8 +35,13 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
     let bound = Bound::bind(asked.host.as_deref().unwrap_or("127.0.0.1"), asked.port).map_err(|error| {
         error.hint("stop what listens there, or choose another port: clunk serve --port 8000")
     })?;
+    let specs = [&asked.function, &asked.train].into_iter().flatten();
+    let (images, trees): (Vec<_>, Vec<_>) = specs.map(|spec| (spec.image, spec.trees.clone())).unzip();
+    let keep = server.engine.removing.read().await;
+    let held = server.engine.hold(images, &trees.concat());
     let predict = program(&server, asked.function.as_ref(), CogTask::Predict).await?;
     let train = program(&server, asked.train.as_ref(), CogTask::Train).await?;
+    drop(keep);
     let model = Model {
         name: asked.name,
         version: None,
@@ -63,6 +68,7 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
         printed,
         serving,
         _stop: stopping.drop_guard(),
+        _held: held,
     };
     Ok(lines(stream::unfold(following, |mut following| async move {
         let mut line = serde_json::to_vec(&following.next().await?).expect("events have a JSON form");
@@ -83,6 +89,7 @@ struct Following {
     serving: JoinHandle<()>,
     /// Dropped with the answer.
     _stop: DropGuard,
+    _held: Held,
 }
 
 impl Following {
@@ -107,7 +114,6 @@ async fn program(
 ) -> Result<Option<Program>, ErrorBody> {
     let Some(spec) = spec else { return Ok(None) };
     spec.check().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
-    let _keep = server.engine.removing.read().await;
     let template = compose::template(&server.engine, spec).await?;
     let entry = Entry { module: spec.entry.module.clone(), qualname: spec.entry.qualname.clone() };
     let (source_root, concurrency) = (spec.entry.source_root.clone(), spec.policy.concurrency.max_inputs);
