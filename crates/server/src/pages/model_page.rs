@@ -136,7 +136,7 @@ impl ModelPage<'_> {
                 p { a.button href=(format!("/sign-in?next={address}")) { "Sign in to run it" } }
             }
             @if !self.form.fields.is_empty() {
-                fieldset.stack.field disabled aria-label="What it takes" {
+                fieldset.stack disabled aria-label="What it takes" {
                     (fields::fields(self.form.fields, self.form.shown, self.form.problems))
                 }
             }

@@ -22,7 +22,7 @@ use crate::server::Server;
 /// Models and predictions that are listed.
 const LISTED: u32 = 10;
 /// Apps that are listed, of those that run and of those that used most.
-const LISTED_APPS: usize = 20;
+const LISTED_APPS: usize = 10;
 const DAY_MS: u64 = 86_400_000;
 
 /// `GET /`
