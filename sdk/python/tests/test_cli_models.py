@@ -267,6 +267,55 @@ def test_several_files_have_names_of_their_own(clunk):
     assert whole["output"] == ["j.0.png", "j.1.png"]
 
 
+def test_an_index_tells_files_of_one_name_apart_and_no_others(clunk):
+    file_model(clunk, "list[Path]")
+    words = ["run", "ada/hello", "-i", "image=https://example.com/a"]
+
+    def saved(names, *more):
+        clunk.models.files.update(dict.fromkeys(map(str, range(len(names))), b"x"))
+        urls = [f"{clunk.server.url}/files/{number}/{name}" for number, name in enumerate(names)]
+        clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": urls})]
+        return clunk(*words, *more).stdout.split()
+
+    assert saved(["a.png"], "-o", "one.png") == ["one.png"]
+    assert saved(["a.png", "b.png"], "-o", "out/") == ["out/a.png", "out/b.png"]
+    assert saved(["a.png", "b.png", "a.png"], "-o", "out/") == ["out/a.0.png", "out/b.png", "out/a.2.png"]
+
+
+def test_a_file_that_cannot_be_fetched_leaves_nothing(clunk):
+    file_model(clunk)
+    (clunk.folder / "out.png").write_bytes(b"before")
+
+    def told(url):
+        clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": url})]
+        done = clunk("run", "ada/hello", "-i", "image=https://example.com/a", "-o", "out.png")
+        assert (done.returncode != 0, done.stdout) == (True, "")
+        assert (clunk.folder / "out.png").read_bytes() == b"before"
+        assert [path.name for path in clunk.folder.iterdir() if ".part" in path.name] == []
+        return done.stderr
+
+    assert "error: the file is gone" in told(f"{clunk.server.url}/files/gone/a.png?expiry=1&signature=x")
+    # Under another name of the server, which nothing here can reach.
+    assert "error: the file is gone" in told("http://name.invalid/files/gone/a.png?expiry=1&signature=x")
+    closed = "http://127.0.0.1:1/files/a.png"
+    assert f"error: the output file {closed} cannot be fetched" in told(f"{closed}?key=secret")
+    (clunk.folder / "local.txt").write_text("secret")
+    for text in (f"file://{clunk.folder}/local.txt", "photo", "http://[::1/x", "http://host:port/x"):
+        said = told(text)
+        assert f"{text} cannot be fetched" in said or "is no URL of http or https" in said
+
+
+def test_what_is_no_file_is_written_to(clunk):
+    file_model(clunk)
+    clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": data_url(b"x")})]
+    (clunk.folder / "null").symlink_to("/dev/null")
+    (clunk.folder / "link").symlink_to("real")
+    for name in ("null", "link"):
+        assert clunk("run", "ada/hello", "-i", "image=https://example.com/a", "-o", name).returncode == 0
+        assert (clunk.folder / name).is_symlink()
+    assert (clunk.folder / "real").read_bytes() == b"x"
+
+
 def test_a_prediction_that_fails_says_why(clunk):
     pushed(clunk)
     clunk.models.behave = lambda inputs: [("logs", {"text": "Traceback\n"}), ("failed", "ValueError: bad thing")]

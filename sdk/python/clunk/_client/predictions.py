@@ -21,7 +21,10 @@ RECONNECT_MAX_S = 60
 REFUSED_MAX_S = 60
 # An event is one chunk of output or one piece of logs: a larger one is not from our server.
 EVENT_MAX_BYTES = 128 << 20
-ENDED = ("succeeded", "failed", "canceled", "aborted")
+# Seconds without a byte of an output file that lies elsewhere.
+FOREIGN_SILENCE_S = 60
+# Characters of its URL in a message.
+SHOWN_URL_LEN = 200
 
 
 def problem_error(status, body):
@@ -181,20 +184,23 @@ def fetch(client, url):
         return [data], "output" + (mimetypes.guess_extension(kind) or "")
     from urllib.parse import unquote, urlsplit
 
-    path, name = _path_of(client, url), os.path.basename(unquote(urlsplit(url).path)) or "output"
-    if path is None:
-        return _foreign(url), name
-    return _download(client, path), name
+    try:
+        path, name = _path_of(client, url), os.path.basename(unquote(urlsplit(url).path)) or "output"
+    except ValueError:
+        # Of brackets or a port that are none; whoever fetches it says so.
+        path, name = None, "output"
+    return (_foreign(url) if path is None else _download(client, path)), name
 
 
 def _path_of(client, url):
     """The path below our server of a URL; None when it is of another."""
-    from urllib.parse import urlsplit
+    from urllib.parse import parse_qs, urlsplit
 
     parts = urlsplit(url)
     own = urlsplit(client.url)
-    ours = (parts.hostname, parts.port) == (own.hostname, own.port) or parts.path.startswith(("/files/", API))
-    if not ours:
+    # Under another name of our server, which this program does not know, a file of it has its signature.
+    signed = parts.path.startswith("/files/") and {"expiry", "signature"} <= set(parse_qs(parts.query))
+    if (parts.hostname, parts.port) != (own.hostname, own.port) and not signed:
         return None
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
@@ -213,11 +219,18 @@ def _download(client, path):
 
 def _foreign(url):
     """A file that the model left elsewhere."""
+    from http.client import HTTPException
     from urllib.request import urlopen
 
-    with urlopen(url, timeout=60) as answer:
-        while True:
-            data = answer.read(1 << 20)
-            if not data:
-                return
-            yield data
+    shown = url.partition("?")[0][:SHOWN_URL_LEN]
+    if not url.startswith(("http://", "https://")):
+        raise exception.ConnectionError(f"the output {shown!r} should be a file, and is no URL of http or https")
+    try:
+        with urlopen(url, timeout=FOREIGN_SILENCE_S) as answer:
+            while True:
+                data = answer.read(1 << 20)
+                if not data:
+                    return
+                yield data
+    except (OSError, ValueError, HTTPException) as error:
+        raise exception.ConnectionError(f"the output file {shown} cannot be fetched: {error}") from None
