@@ -2,9 +2,9 @@
 
 import json
 import os
-import subprocess
 
 from .errors import FAILED, NOT_FOUND, USAGE, Exit
+from .targets import is_project
 
 # Reading two small files; a program that hangs must not hold a push.
 CONFIG_TIMEOUT_S = 60
@@ -62,13 +62,6 @@ class CogProject:
         return None
 
 
-def is_project(path):
-    """Whether a word of the command line is the folder, or the file, of a Cog project."""
-    if os.path.isdir(path):
-        return os.path.isfile(os.path.join(path, "cog.yaml"))
-    return os.path.basename(path).endswith((".yaml", ".yml")) and os.path.isfile(path)
-
-
 def load(path, output, needs_predict=True):
     """Reads a project; every problem is shown, and an error ends the command before anything is built."""
     from clunk._cog.problems import show
@@ -105,6 +98,8 @@ def _tell(text):
 
 def describe(path):
     """What the `clunk` program reads in `cog.yaml`."""
+    import subprocess
+
     from clunk._client.discovery import find_binary
 
     binary = find_binary()

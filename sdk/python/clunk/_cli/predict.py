@@ -8,6 +8,7 @@ from clunk.output import Waiting
 
 from .errors import DONE, FAILED, INTERRUPTED, NOT_FOUND, Exit, usage
 from .options import Grammar
+from .targets import VERSION_MAX, parse_reference
 
 HELP = """\
 Run a Cog model once.
@@ -28,15 +29,10 @@ options:
   -h, --help              this text, and what the model takes
 """
 
-# `owner/name`, `owner/name:version`
-_REFERENCE = re.compile(
-    r"([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)/([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)(?::([0-9a-f]{4,64}))?"
-)
 # What is waited for, by the state of a prediction.
 STATES = {"starting": "waiting for a container", "processing": "running"}
 # The owner of what `clunk run DIR` makes: one model for each folder, replaced by its next run.
 LOCAL_OWNER = "local"
-VERSION_LEN = 64
 SHOWN_VERSION_LEN = 12
 
 
@@ -61,28 +57,6 @@ def parse_options(words, of=GRAMMAR):
             raise Exit(DONE)
         raise usage("no model to run", f"clunk {of.verb} DIR, or clunk {of.verb} owner/name")
     return options
-
-
-def first_target(words):
-    """The word of `clunk run ...` that names a model, when one does."""
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if word in _VALUES or word in _INPUTS or word in ("-n", "--name", "-w", "--write-result"):
-            words[:1] = []
-        elif word in ("-m", "--module"):
-            return None
-        elif not word.startswith("-"):
-            return word if is_model(word) else None
-    return None
-
-
-def is_model(word):
-    """Whether a word names a model, not a file of functions."""
-    from .cog_project import is_project
-
-    named = bool(_REFERENCE.fullmatch(word)) and not word.endswith(".py")
-    return is_project(word) or (named and not os.path.exists(word))
 
 
 def predict(words):
@@ -169,10 +143,10 @@ def resolve(client, reference):
     from clunk._client.predictions import request
     from clunk.exception import NotFoundError
 
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
+    parsed = parse_reference(reference)
+    if parsed is None:
         raise usage(f"{reference!r} is no model", "owner/name, or owner/name:VERSION")
-    name, wanted = f"{match[1]}/{match[2]}", match[3]
+    name, wanted = parsed
     try:
         model = request(client, "GET", f"/models/{name}")
     except NotFoundError:
@@ -182,7 +156,7 @@ def resolve(client, reference):
         if not model.get("latest_version"):
             raise Exit(NOT_FOUND, f"{name} has no version yet", f"clunk push DIR {name}")
         return model, model["latest_version"]
-    if len(wanted) == VERSION_LEN:
+    if len(wanted) == VERSION_MAX:
         return model, request(client, "GET", f"/models/{name}/versions/{wanted}")
     return model, _version_by_start(client, name, wanted)
 
