@@ -84,7 +84,7 @@ def load(path, output, needs_predict=True):
         raise Exit(FAILED, f"{count} mistake{'s' * (count > 1)} in {described['root']}; nothing was built")
     if needs_predict and not config.get("predict"):
         raise Exit(FAILED, f"{described['file']} names no predictor", 'add predict: "predict.py:Predictor"')
-    if (config.get("concurrency") or {}).get("max", 1) > 1 and not schema.is_async:
+    if config.get("predict") and (config.get("concurrency") or {}).get("max", 1) > 1 and not schema.is_async:
         hint = "write `async def`, or remove concurrency"
         raise Exit(FAILED, f"{described['file']}: concurrency.max needs an async predictor", hint)
     return CogProject(described, schema)
@@ -119,6 +119,23 @@ def describe(path):
         _tell(done.stderr.decode("utf-8", "replace").rstrip())
         raise Exit(done.returncode)
     return json.loads(done.stdout)
+
+
+def model_config(project):
+    """What the server of one model is told of a project, wherever that lies."""
+    from clunk._cog import COG_VERSION
+
+    made = {
+        "schema": project.schema.document,
+        "concurrency": project.concurrency,
+        "cog_version": COG_VERSION,
+    }
+    if project.predict:
+        made["module"], _, made["qualname"] = project.predict.partition(":")
+    if project.train:
+        module, _, qualname = project.train.partition(":")
+        made["train"] = {"module": module, "qualname": qualname}
+    return made
 
 
 # To the server

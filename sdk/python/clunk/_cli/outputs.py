@@ -20,15 +20,17 @@ _FILE = re.compile(r"data:[^,]{0,200};base64,|https?://[^/]+/files/[^/?]+/[^/?]+
 class Show:
     """The output of one prediction on its way to the terminal and the disk."""
 
-    def __init__(self, client, document, options, name="Output"):
+    def __init__(self, client, document, options, kind):
         self.client = client
         self.json = options.json
         schemas = document["components"]["schemas"]
-        self.schema = resolved(schemas, schemas.get(name, {}))
+        self.schema = resolved(schemas, schemas.get("TrainingOutput" if kind == "training" else "Output", {}))
         self.is_iterator = self.schema.get("x-cog-array-type") == "iterator"
         self.is_text = self.schema.get("x-cog-array-display") == "concatenate"
         self.target = Target(options.output)
-        # URLs that were saved, to their paths.
+        # Weights stay where they are, unless somebody asks for them.
+        self.saves = options.output is not None or (kind == "prediction" and not options.json)
+        # Files that were saved, by their keys, to their paths.
         self.saved = {}
         self.chunks = 0
         self.ends_line = True
@@ -38,7 +40,7 @@ class Show:
         schema = self.schema.get("items", {}) if self.is_iterator else self.schema
         files = list(find_files(schema, value))
         self.chunks += 1
-        if files and not (self.json and self.target.path is None):
+        if files and self.saves:
             self._save(files)
             if self.json:
                 return
@@ -58,7 +60,7 @@ class Show:
         names = [safe_name(name) for _, _, name in fetched]
         for (url, pieces, _), name in zip(fetched, names):
             many = len(names) > 1 if self.target.is_file else names.count(name) > 1
-            self.saved[url] = self.target.write(pieces, name, many or self.is_iterator)
+            self.saved[file_key(url)] = self.target.write(pieces, name, many or self.is_iterator)
 
     def _text(self, value):
         if self.is_text:
@@ -192,10 +194,15 @@ def find_files(schema, value):
         yield from find_files(variant, value)
 
 
+def file_key(url):
+    """What stays the same of a file's URL: the server signs anew for each answer."""
+    return url if url.startswith("data:") or not _FILE.match(url) else url.partition("?")[0].split("/", 3)[3]
+
+
 def replaced(value, paths):
     """An output with the paths of its saved files in the place of their URLs."""
     if isinstance(value, str):
-        return paths.get(value, value)
+        return paths.get(file_key(value), value)
     if isinstance(value, list):
         return [replaced(item, paths) for item in value]
     if isinstance(value, dict):
