@@ -13,8 +13,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use crate::port::{Check, ContainerSpec, Network, Runtime, RuntimeError, Started, Swept, Upper};
-use crate::wire::{HelperConfig, PoolSize, ToHelper};
+use crate::gpu::Driver;
+use crate::port::{Check, ContainerSpec, Gpus, Network, Runtime, RuntimeError, Started, Swept, Upper};
+use crate::wire::{GpuPlan, HelperConfig, PoolSize, ToHelper};
 use container::Container;
 use link::Link;
 use users::Users;
@@ -28,11 +29,14 @@ pub struct NativeConfig {
     pub helper: Vec<String>,
     /// How many containers stand half made, so that a start is short. Each is a sleeping process.
     pub pool: PoolSize,
+    /// Where the NVIDIA driver's files lie: `proc/driver`, `dev`, `usr/lib` and the like below it. `/` is the machine's.
+    pub driver_root: PathBuf,
 }
 
 impl NativeConfig {
     pub fn new(state_dir: impl Into<PathBuf>, helper: Vec<String>) -> Self {
-        Self { state_dir: state_dir.into(), helper, pool: PoolSize { nat: 4, isolated: 2 } }
+        let pool = PoolSize { nat: 4, isolated: 2 };
+        Self { state_dir: state_dir.into(), helper, pool, driver_root: "/".into() }
     }
 }
 
@@ -115,6 +119,22 @@ impl Inner {
         Ok(link)
     }
 
+    /// What the container's GPUs need of this machine; looked for at every start, so that no restart is needed after a
+    /// change of the driver.
+    async fn gpu_plan(&self, spec: &ContainerSpec) -> Result<Option<GpuPlan>, RuntimeError> {
+        if spec.gpus.is_empty() {
+            return Ok(None);
+        }
+        let (root, minors) = (self.config.driver_root.clone(), spec.gpus.clone());
+        let find = move || match Driver::find(&root) {
+            Some(driver) => driver.plan(&minors),
+            None => Err("no NVIDIA driver is loaded; `clunk doctor` says what is there".into()),
+        };
+        let found = tokio::task::spawn_blocking(find).await.unwrap_or_else(|error| Err(error.to_string()));
+        let refuse = |reason| RuntimeError::Start { id: spec.id, step: "GPU".into(), reason };
+        found.map(Some).map_err(refuse)
+    }
+
     fn helper_config(&self) -> HelperConfig {
         let resolver = resolver::find();
         HelperConfig {
@@ -152,7 +172,7 @@ impl Runtime for NativeRuntime {
             }
             Upper::Keep { upper, .. } => (None, Some(upper.clone())),
         };
-        let plan = plan::container(&spec, scratch.as_deref())?;
+        let plan = plan::container(&spec, scratch.as_deref(), self.inner.gpu_plan(&spec).await?)?;
         let nat = match (spec.network, link.no_network()) {
             (Network::None, _) | (Network::NatOrNone, Some(_)) => false,
             (Network::Nat, Some(reason)) => return Err(RuntimeError::NoNetwork(reason)),
@@ -172,6 +192,10 @@ impl Runtime for NativeRuntime {
     async fn checks(&self) -> Vec<Check> {
         let report = self.inner.link().await.map(|link| link.report.clone());
         checks::all(&self.inner.config, &self.inner.users, report.map_err(|error| error.to_string()))
+    }
+
+    fn gpus(&self) -> Gpus {
+        Driver::find(&self.inner.config.driver_root).map(Driver::report).unwrap_or_default()
     }
 
     async fn no_network(&self) -> Option<String> {
