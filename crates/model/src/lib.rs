@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod carried;
 mod client;
 mod clock;
 mod counters;
