@@ -32,6 +32,7 @@ impl Models {
         };
         self.destination(&new.destination).await?;
         let mut input = new.input;
+        self.take_files(&mut input, &new.base_url);
         loaded.check(Kind::Training, &mut input)?;
         let accepted = Accepted {
             kind: Kind::Training,
