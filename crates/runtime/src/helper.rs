@@ -5,6 +5,7 @@
 
 mod confine;
 mod exec;
+mod gpu;
 mod host;
 mod init;
 mod janitor;

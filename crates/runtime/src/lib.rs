@@ -25,6 +25,7 @@ mod cgroup;
 pub mod contract;
 mod fake;
 mod fdpass;
+mod gpu;
 mod helper;
 mod native;
 mod net;

@@ -28,6 +28,7 @@ async fn as_another_user() {
         id: ContainerId::fresh(),
         root: RootFs { lowers: vec![dir.join("layer")], upper: Upper::Scratch },
         mounts: Vec::new(),
+        gpus: Vec::new(),
         argv: vec!["sh".into(), "-c".into(), script.into()],
         env: vec![("PATH".into(), "/bin".into())],
         workdir: "/".into(),

@@ -12,7 +12,7 @@ use crate::fdpass;
 use crate::helper::program::{self, Files};
 use crate::helper::rootfs::{self, Kind, Places};
 use crate::helper::stub::Prepared;
-use crate::helper::{init, skeleton};
+use crate::helper::{gpu, init, skeleton};
 use crate::step::{Failure, Step};
 use crate::sys;
 use crate::wire::{Event, Plan, StubEvent};
@@ -130,6 +130,11 @@ fn mount_everything(prepared: &Prepared<'_>, plan: &Plan, overlay: &OwnedFd) -> 
     }
     for (target, file) in host_files(prepared, plan)? {
         put(&file, target, Kind::File, &mut places)?;
+    }
+    if let Some(plan) = &plan.gpu {
+        for (target, mount, kind) in gpu::mounts(plan, config)? {
+            put(&mount, &target, kind, &mut places)?;
+        }
     }
     for bind in &plan.binds {
         let (mount, kind) = rootfs::open_bind(bind)?;

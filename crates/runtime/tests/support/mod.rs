@@ -85,6 +85,7 @@ impl World {
             id: ContainerId::fresh(),
             root: RootFs { lowers: vec![self.layer.clone()], upper: Upper::Scratch },
             mounts: Vec::new(),
+            gpus: Vec::new(),
             argv: argv.iter().map(|word| word.to_string()).collect(),
             env: vec![("PATH".into(), "/bin:/usr/bin".into())],
             workdir: "/".into(),

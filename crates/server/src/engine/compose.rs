@@ -99,6 +99,7 @@ pub async fn base(engine: &Engine, root: Root<'_>, trees: &[Digest]) -> Result<C
         id: ContainerId::fresh(),
         root: RootFs { lowers, upper: Upper::Scratch },
         mounts: runner.into_iter().collect(),
+        gpus: Vec::new(),
         argv: Vec::new(),
         env: environment(engine, root.config),
         workdir: root.config.workdir.clone().unwrap_or_else(|| "/root".into()),
