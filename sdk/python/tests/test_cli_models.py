@@ -344,6 +344,13 @@ def test_a_prediction_that_fails_says_why(clunk):
     assert done.stderr.startswith("Traceback\nerror: ValueError: bad thing\nhint: clunk call logs ")
 
 
+def test_a_package_that_the_image_lacks(clunk):
+    pushed(clunk)
+    clunk.models.behave = lambda inputs: [("failed", "ModuleNotFoundError: No module named 'torch.cuda'")]
+    done = clunk("run", "ada/hello", "-i", "prompt=a")
+    assert done.stderr.endswith("hint: name the package of torch in the file of build.python_requirements in cog.yaml\n")
+
+
 def test_one_that_is_not_waited_for(clunk):
     pushed(clunk)
     done = clunk("run", "ada/hello", "-i", "prompt=a", "--detach")
