@@ -209,14 +209,15 @@ def test_serving_a_folder(home, how):
         lines = []
         for line in serving.stderr:
             lines.append(line)
-            found = re.search(r"http://\S+", line)
+            found = re.search(r"listening on (http://\S+)", line)
             if found:
                 break
         assert found, "".join(lines)
-        wait_until("ready", lambda: get(f"{found[0]}/health-check")[1]["status"] == "READY")
-        status, prediction = get(f"{found[0]}/predictions", {"input": {"name": "you"}})
+        wait_until("ready", lambda: get(f"{found[1]}/health-check")[1]["status"] == "READY")
+        assert re.fullmatch(r"3\.\d+(\.\d+)?", get(f"{found[1]}/health-check")[1]["version"]["python"])
+        status, prediction = get(f"{found[1]}/predictions", {"input": {"name": "you"}})
         assert (status, prediction["status"], prediction["output"]) == (200, "succeeded", "hello you")
-        assert get(f"{found[0]}/predictions", {"input": {}})[0] == 422
+        assert get(f"{found[1]}/predictions", {"input": {}})[0] == 422
     finally:
         serving.send_signal(signal.SIGINT)
         serving.communicate(timeout=60)
