@@ -126,7 +126,8 @@ class Progress:
         rate = self._done / took_s
         left = (self._total - self._done) / rate if rate else 0
         size = f"{self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
-        return f"{size}, {rate / 1e6:.0f} MB/s, {_duration(left * 1000)} left"
+        soon = f"{left:.0f} s" if left < 60 else _duration(left * 1000)
+        return f"{size}, {rate / 1e6:.0f} MB/s, {soon} left"
 
     def clear(self):
         if self._visible:

@@ -78,7 +78,7 @@ def test_what_is_sent_is_counted(watched, monkeypatch):
         assert terminal.getvalue() == ""
         now[0] += 2
         progress.add(119_000_000)
-        assert terminal.getvalue() == "\r\x1b[Kclunk: sending 1 file 120 of 900 MB, 60 MB/s, 13.0 s left"
+        assert terminal.getvalue() == "\r\x1b[Kclunk: sending 1 file 120 of 900 MB, 60 MB/s, 13 s left"
         output.say("a word")
         assert terminal.getvalue().endswith("left\r\x1b[Kclunk: a word\n")
         now[0] += 2
