@@ -159,7 +159,7 @@ impl Pool {
                     return;
                 }
                 Err(NoRoom::Never(why)) => {
-                    let error = super::fleet::never_fits(&self.spec.name, &why);
+                    let error = super::fleet::never_fits(&self.spec, &why);
                     return self.refuse_waiting(state, &End::Failed(error));
                 }
             }

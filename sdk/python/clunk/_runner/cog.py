@@ -134,7 +134,7 @@ class CogRunner(Runner):
                 if hasattr(type(value), "__await__"):
                     value = self.wait_for(value)
                 if type(value) is str and not plan.streams:
-                    reply, data = _JSON, dumps(value)
+                    reply, data = _JSON, dumps(value, lambda: Outputs(self.link, call).half())
                 else:
                     outputs = Outputs(self.link, call, self.is_training, self.ready_ns)
                     iterator = chunks_of(value, plan)
