@@ -46,9 +46,20 @@ pub fn ask(spec: &FunctionSpec) -> Result<Ask, ErrorBody> {
     Ask::of(spec).map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))
 }
 
-pub fn never_fits(function: &str, why: &NeverFits) -> ErrorBody {
-    ErrorBody::new(ErrorCode::CannotPlace, format!("function `{function}` {why}"))
-        .hint("ask for less, or add a machine that has it")
+pub fn never_fits(spec: &FunctionSpec, why: &NeverFits) -> ErrorBody {
+    let (what, hint) = match spec.entry.cog {
+        Some(_) if !spec.resources.gpu.is_empty() => {
+            ("the model".into(), "remove `gpu: true` from `build` in cog.yaml, or add a machine that has it")
+        }
+        Some(_) => ("the model".into(), "ask for less, or add a machine that has it"),
+        None => (format!("function `{}`", spec.name), "ask for less, or add a machine that has it"),
+    };
+    ErrorBody::new(ErrorCode::CannotPlace, format!("{what} {why}")).hint(hint)
+}
+
+/// The GPUs of this machine.
+pub fn machine_gpus() -> Vec<GpuGroup> {
+    gpus(std::path::Path::new(NVIDIA_GPUS))
 }
 
 impl Room {
@@ -65,7 +76,7 @@ impl Room {
             memory_used_mib: 0,
             disk_mib: free_disk_mib(state_dir),
             disk_used_mib: 0,
-            gpus: gpus(std::path::Path::new(NVIDIA_GPUS)),
+            gpus: machine_gpus(),
             replicas: 0,
             max_replicas: MAX_REPLICAS,
             schedulable: true,
@@ -107,7 +118,7 @@ impl Room {
     pub fn check(&self, spec: &FunctionSpec) -> Result<(), ErrorBody> {
         let ask = ask(spec)?;
         let inner = self.inner.lock().expect("no panic while locked");
-        inner.fleet.fits_ever(&ask).map_err(|why| never_fits(&spec.name, &why))
+        inner.fleet.fits_ever(&ask).map_err(|why| never_fits(spec, &why))
     }
 
     /// Sets room aside for one replica. While others wait for room, only in turn.

@@ -41,6 +41,7 @@ pub use waiters::{Waiter, Waiters};
 use crate::answer::{io_error, not_found, store_error};
 use crate::leftovers::Released;
 use fleet::Room;
+pub use fleet::machine_gpus;
 use observer::Observer;
 use pool::Counter;
 

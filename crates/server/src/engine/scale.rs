@@ -159,7 +159,7 @@ impl Pool {
                     return;
                 }
                 Err(NoRoom::Never(why)) => {
-                    let error = super::fleet::never_fits(&self.spec.name, &why);
+                    let error = super::fleet::never_fits(&self.spec, &why);
                     return self.refuse_waiting(state, &End::Failed(error));
                 }
             }
@@ -238,6 +238,14 @@ impl Pool {
                 slot.phase = Phase::Ending;
                 slot.replica.stop();
             }
+        }
+    }
+
+    /// A replica takes no more calls, and ends with the last it has.
+    pub(super) fn retire(&self, state: &mut State, replica: ReplicaId) {
+        if let Some(slot) = state.replicas.get_mut(&replica) {
+            state.free.remove(&slot.key());
+            slot.retiring = true;
         }
     }
 
