@@ -4,13 +4,16 @@
 //! data: `data:image/png;base64,!0`.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clunk_dialects::cog::validate::InputSchema;
 use serde_json::{Map, Value, json};
+
+use crate::pieces;
 
 /// Characters of a data URL that is worth it; the model's process decodes shorter ones.
 pub const LARGE: usize = 256 << 10;
@@ -66,37 +69,33 @@ fn take(url: &str, carried: &mut Option<Carried>) -> Option<String> {
             carried.insert(Carried { file: Arc::new(file.into()), len: 0, places: Map::new() })
         }
     };
-    let Some(len) = decode(data, &into.file) else {
-        // The next file, or the JSON, lies where this one began.
-        let _ = (&*into.file).seek(SeekFrom::Start(into.len));
-        return None;
-    };
+    let len = decode(data, &into.file, into.len)?;
     let short = format!("{head},!{}", into.places.len());
     into.places.insert(short.clone(), json!([into.len, len]));
     into.len += len;
     Some(short)
 }
 
-/// Writes what base 64 says; how many bytes. None: it is no plain base 64.
-fn decode(data: &[u8], mut file: &File) -> Option<u64> {
-    let mut buffer = vec![0; PIECE / 4 * 3];
-    let (mut len, count) = (0, data.len().div_ceil(PIECE));
-    for (index, piece) in data.chunks(PIECE).enumerate() {
+/// Writes what base 64 says to a place of the file; how many bytes. None: it is no plain base 64.
+fn decode(data: &[u8], file: &File, start: u64) -> Option<u64> {
+    let pieces = data.chunks(PIECE).enumerate();
+    let len = AtomicU64::new(0);
+    let write = |(index, piece): (usize, &[u8])| {
+        let bytes = STANDARD.decode(piece).map_err(drop)?;
+        let begin = (index * PIECE / 4 * 3) as u64;
         // Padding ends it.
-        if piece.ends_with(b"=") && index + 1 < count {
-            return None;
+        if bytes.len() < PIECE / 4 * 3 && (index + 1) * PIECE < data.len() {
+            return Err(());
         }
-        let written = STANDARD.decode_slice(piece, &mut buffer).ok()?;
-        file.write_all(&buffer[..written]).ok()?;
-        len += written as u64;
-    }
-    Some(len)
+        len.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        file.write_all_at(&bytes, start + begin).map_err(drop)
+    };
+    pieces::each(pieces, write).ok()?;
+    Some(len.into_inner())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
 
     fn schema() -> InputSchema {

@@ -7,6 +7,7 @@ mod staging;
 mod starting;
 
 use std::collections::{HashMap, VecDeque};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -419,7 +420,7 @@ fn arguments(asked: &Asked) -> std::io::Result<Payload> {
         let places = serde_json::to_vec(places)?;
         let pieces =
             [b"{\"input\":", input, b",\"context\":", context, b",\"files\":", &places, b"}"].concat();
-        std::io::Write::write_all(&mut &**file, &pieces)?;
+        file.write_all_at(&pieces, *len)?;
         return Ok(Payload::File { file: file.clone(), len: len + pieces.len() as u64 });
     }
     let pieces: [&[u8]; 5] = [b"{\"input\":", input, b",\"context\":", context, b"}"];

@@ -15,6 +15,7 @@ mod lane;
 mod life;
 pub mod metrics;
 mod output;
+mod pieces;
 mod prediction;
 mod record;
 mod request;

@@ -69,7 +69,10 @@ class CogRunner(Runner):
             self.ahead = AHEAD
         super().ready()
         self.ready_ns = clock_ns()
-        # What the first call will need, while nobody waits for it yet.
+        # What the first call will need, while nobody waits for it yet. A cancel that first has to be imported comes too
+        # late for C code that a signal ends.
+        from . import cancel  # noqa: F401
+
         if self.plan.fetches:
             from . import cog_fetch  # noqa: F401
         if self.plan.streams and not self.is_async:
