@@ -221,7 +221,7 @@ def test_a_shared_link_opens_for_a_stranger_and_only_that(visit, talk):
     assert output(stranger) == "a secret is kept"
     assert not stranger.has("[data-cancel]") and not stranger.has("[data-share]") and not stranger.has("[data-run]")
     assert "hush-hush" not in stranger.value("document.documentElement.outerHTML")
-    assert "hidden" in stranger.text(".ask")
+    assert "**********" in stranger.text(".ask")
     shot(stranger, "shared")
     stranger.open(stranger.value("document.querySelector('.actions a').href"))
     assert "hush-hush" not in stranger.text() and "a secret is kept" in stranger.text()
@@ -327,6 +327,24 @@ def test_files_go_in_and_come_out_as_what_they_are(visit, paint, tmp_path):
     stranger.until("document.querySelector('[data-output] img')?.naturalWidth === 200")
 
 
+def test_a_file_reaches_the_model_whatever_the_server_is_called_outside(api, paint):
+    """Where the browser is, the server has another name than in a container, where that name may lead nowhere."""
+    body = b"".join(b"--edge\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in (
+        b'name="input.side"\r\n\r\n20', b'name="input.image"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n' + PICTURE)) + b"--edge--\r\n"
+    outside = {"Host": "clunk.invalid", "Accept": "application/json", "Content-Type": "multipart/form-data; boundary=edge"}
+    sent = api.request("POST", f"/models/{paint}", body, outside)
+    assert sent.status == 201, sent.body
+    prediction = sent.json["page"].split("/")[-1]
+    done = api.request("GET", f"/api/predictions/{prediction}?wait_s=60").json
+    assert done["status"] == "succeeded", done
+    # Who asked knows the file, and may send it again from a program.
+    address = done["input"]["image"]
+    assert address.startswith("http://clunk.invalid/files/"), done
+    again = {"input": {"image": address, "side": 20}}
+    done = api.request("POST", f"/api/models/{paint}/predictions?wait_s=60", again, {"Host": "clunk.invalid"}).json
+    assert done["status"] == "succeeded" and done["output"]["size"] == len(PICTURE), done
+
+
 def test_the_same_call_for_programs_is_exact(visit, talk, home):
     page = visit(f"/models/{talk}")
     shown = "document.querySelector('[data-snippet={}] pre').textContent"
@@ -385,10 +403,21 @@ def test_a_readme_is_words_and_links(visit, talk):
     assert page.value("[...document.querySelectorAll('#readme a')].map(a => a.getAttribute('href'))") == ["#", "https://pictures.example/a.png"]
 
 
-def test_a_guest_sees_a_public_model_and_nothing_else(visit, paint, talk):
+def test_a_guest_sees_a_public_model_and_nothing_else(visit, paint, talk, home):
     page = visit(f"/models/{paint}", guest=True)
-    assert page.text("h1") == paint and page.has("#form") and not page.has("[data-run]")
+    assert page.text("h1") == paint and not page.has("#form") and not page.has("[data-run]")
+    assert "as a guest" in page.text(".guest") and page.value("document.getElementById('input.side').matches(':disabled')")
     assert "Recent predictions" not in page.text()
+    shot(page, "guest")
+    page.resize(PHONE)
+    assert not wide(page)
+    shot(page, "guest-phone")
+    page.click(".guest a")
+    page.type("#token", (home.path / "token").read_text().strip())
+    page.key("Enter")
+    page.until(f"location.pathname === '/models/{paint}' && document.querySelector('[data-run]')")
+    page.click(".bar button")
+    page.until("location.pathname === '/sign-in'")
     for path in (f"/models/{talk}", "/models", "/", "/models/acme/nothing"):
         page.open(page.base + path)
         assert "Sign in" in page.text("h1"), path
@@ -410,6 +439,63 @@ def test_nothing_is_wider_than_a_phone_and_a_first_visit_is_small(visit, talk, a
     loaded = first.value("performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation')).map(one => [one.name, one.encodedBodySize])")
     assets = {name: size for name, size in loaded if "/snippets" not in name}
     assert len(assets) >= 5 and 0 < sum(assets.values()) < MAX_FIRST_VISIT, assets
+
+
+def test_the_start_page_shows_what_runs_and_what_it_took(visit, talk):
+    page = visit(f"/models/{talk}")
+    run(page, prompt=LONG, pause=0.5, repeat=20)
+    page.until("document.querySelector('#panel')?.dataset.status === 'Running'")
+    busy = page.value("location.href")
+    page.click(".brand")
+    page.until("location.pathname === '/' && document.readyState === 'complete'")
+    row = page.value(f"[...document.querySelectorAll('#running tbody tr')].map(row => row.innerText.split(/\\s+/)).find(row => row[0] === '{talk}')")
+    assert row[0] == talk and int(row[1]) >= 1 and row[2] == "1", row
+    assert page.text("#predictions tbody tr:first-child .mark") == "Running"
+    assert talk in page.text("#usage tbody")
+    for size in (PHONE, DESK):
+        page.resize(size)
+        assert not wide(page)
+        shot(page, f"start-{size[0]}")
+    page.click("#models li a")
+    page.until("location.pathname.startsWith('/models/')")
+    page.open(busy)
+    page.click("[data-cancel] button")
+    ended(page, "Canceled")
+
+
+COUNT_FETCHES = """(() => { const real = fetch; window.sent = []; window.fetch = (address, ...rest) => {
+    sent.push(String(address)); return real(address, ...rest); }; })(); 0"""
+# The first answer comes when it is let go.
+HOLD_FIRST = """(() => { const real = fetch; let first; window.asked = 0; window.late = false; window.letGo = null;
+    window.fetch = async (...all) => { const turn = ++asked; const answer = await real(...all); if (turn > 1) return answer;
+        const text = answer.text.bind(answer);
+        answer.text = () => text().finally(() => setTimeout(() => late = true));
+        return new Promise(done => letGo = () => done(answer)); }; })(); 0"""
+
+
+def test_a_run_that_is_refused_leaves_one_cancel(visit, talk):
+    page = visit(f"/models/{talk}")
+    run(page, prompt=LONG, pause=0.5, repeat=20)
+    page.until("document.querySelector('#panel')?.dataset.status === 'Running'")
+    page.value(COUNT_FETCHES)
+    run(page, repeat=9999)
+    page.until("document.getElementById('problem.repeat').textContent")
+    page.click("[data-cancel] button")
+    ended(page, "Canceled")
+    assert page.value("sent.filter(address => address.endsWith('/cancel')).length") == 1
+
+
+def test_programs_are_those_of_the_last_change(visit, talk):
+    page = visit(f"/models/{talk}")
+    page.until("document.querySelector('#snippets pre')")
+    page.value(HOLD_FIRST)
+    page.type("#input\\.prompt", "first")
+    page.until("letGo !== null")
+    page.type("#input\\.prompt", "second")
+    page.until("document.querySelector('#snippets pre').textContent.includes('second')")
+    page.value("letGo(); 0")
+    page.until("late")
+    assert "second" in page.text("#snippets pre")
 
 
 def test_every_control_has_a_name(visit, talk, paint):

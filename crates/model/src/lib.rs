@@ -12,6 +12,7 @@ mod health;
 pub mod host;
 mod lane;
 mod life;
+pub mod metrics;
 mod output;
 mod prediction;
 mod record;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use clunk_agent::{Payload, Raised, Value};
 
 use crate::life::{self, Action, Event};
-use crate::record::{Constant, Json, Record};
+use crate::record::{Constant, Json, Output, Record};
 use crate::request::Asked;
 
 pub struct Prediction {
@@ -93,7 +93,10 @@ impl Prediction {
                     record.took = record.took.or(took);
                     record.completed = Some(SystemTime::now());
                 }
-                Action::Requeue => (inner.dispatched, inner.record.started) = (None, None),
+                Action::Requeue => {
+                    inner.dispatched = None;
+                    inner.record.begin_again();
+                }
                 Action::Nothing if event == Event::Dispatched => {
                     inner.dispatched = Some(Instant::now());
                     inner.record.started = Some(SystemTime::now());
@@ -161,6 +164,12 @@ impl Prediction {
         self.shown == asked.shown
     }
 
+    /// Whether nothing of its output was given yet, nor is on its way.
+    pub fn is_fresh(&self) -> bool {
+        let inner = self.inner();
+        matches!(inner.record.output, Output::None) && inner.outbox.is_none()
+    }
+
     pub fn is_ended(&self) -> bool {
         self.inner().record.state.is_ended()
     }
@@ -168,8 +177,7 @@ impl Prediction {
     /// About how many bytes it keeps in memory.
     pub fn weight(&self) -> usize {
         let inner = self.inner();
-        let record = &inner.record;
-        1024 + record.logs.len() + record.output_bytes + self.shown.as_ref().map_or(0, Bytes::len)
+        1024 + inner.record.weight() + self.shown.as_ref().map_or(0, Bytes::len)
     }
 
     /// Returns when it has ended.

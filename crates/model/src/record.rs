@@ -11,15 +11,14 @@ use serde_json::{Map, Value};
 
 use crate::clock;
 use crate::life::{Outcome, State};
+use crate::metrics;
 
 /// Bytes of what one prediction printed that are kept; a print in an endless loop must not fill the memory.
 const LOGS_MAX: usize = 16 << 20;
+/// Bytes of the events of one prediction that a late subscriber is told; metrics may be large.
+const HISTORY_BYTES: usize = 8 << 20;
 /// Bytes of all chunks of one output.
 pub const OUTPUT_MAX: usize = 1 << 30;
-/// Names in the metrics of one prediction.
-const METRICS_MAX: usize = 1000;
-/// Parts of a metric's name; each is an object within the one before.
-const METRIC_DEPTH: usize = 4;
 
 #[derive(Debug, Default)]
 pub enum Output {
@@ -41,10 +40,22 @@ pub enum Told {
     Metric(Bytes),
 }
 
+impl Told {
+    /// About how many bytes it keeps in memory.
+    fn weight(&self) -> usize {
+        std::mem::size_of::<Self>()
+            + match self {
+                Self::Log { .. } | Self::Output(_) => 0,
+                Self::Metric(json) => json.len(),
+            }
+    }
+}
+
 /// The last events, for subscribers that come late.
 #[derive(Debug, Default)]
 pub struct History {
     pub events: VecDeque<Told>,
+    bytes: usize,
     /// Events that were dropped in front of them.
     pub dropped: usize,
     /// 0: nobody can subscribe.
@@ -52,15 +63,22 @@ pub struct History {
 }
 
 impl History {
+    fn forget(&mut self) {
+        self.dropped += self.events.len();
+        (self.events, self.bytes) = (VecDeque::new(), 0);
+    }
+
     fn push(&mut self, event: Told) {
         if self.capacity == 0 {
             return;
         }
-        if self.events.len() >= self.capacity {
-            self.events.pop_front();
+        self.bytes += event.weight();
+        self.events.push_back(event);
+        while self.events.len() > self.capacity || self.bytes > HISTORY_BYTES {
+            let Some(old) = self.events.pop_front() else { break };
+            self.bytes -= old.weight();
             self.dropped += 1;
         }
-        self.events.push_back(event);
     }
 }
 
@@ -77,6 +95,8 @@ pub struct Record {
     pub output: Output,
     pub output_bytes: usize,
     metrics: Map<String, Value>,
+    /// Its logs say that one was not kept.
+    metrics_full: bool,
     pub error: Option<String>,
     pub history: History,
     /// Whoever waits for something to happen; woken and forgotten.
@@ -97,6 +117,7 @@ impl Record {
             output: Output::None,
             output_bytes: 0,
             metrics: Map::new(),
+            metrics_full: false,
             error: None,
             history: History { capacity: history, ..History::default() },
             wakers: Vec::new(),
@@ -146,6 +167,18 @@ impl Record {
         true
     }
 
+    /// About how many bytes it keeps in memory.
+    pub fn weight(&self) -> usize {
+        let chunks = std::mem::size_of_val(self.chunks());
+        let error = self.error.as_ref().map_or(0, String::len);
+        self.logs.len()
+            + self.output_bytes
+            + chunks
+            + error
+            + self.history.bytes
+            + metrics::weigh_all(&self.metrics)
+    }
+
     pub fn chunks(&self) -> &[Bytes] {
         match &self.output {
             Output::Many(chunks) => chunks,
@@ -153,27 +186,36 @@ impl Record {
         }
     }
 
-    /// Whether anybody can have seen a part of its output.
-    pub fn is_fresh(&self) -> bool {
-        matches!(self.output, Output::None)
+    /// Forgets what an attempt said that gave nothing; subscribers know how far they were.
+    pub fn begin_again(&mut self) {
+        self.started = None;
+        (self.logs, self.logs_full) = (String::new(), false);
+        (self.metrics, self.metrics_full) = (Map::new(), false);
+        self.history.forget();
     }
 
-    /// Notes a metric. A dotted name is an object within an object.
     pub fn measure(&mut self, metric: &Metric) {
-        let Ok(value) = serde_json::from_slice::<Value>(&metric.value) else { return };
+        if !metrics::measure(&mut self.metrics, metric) {
+            if !std::mem::replace(&mut self.metrics_full, true) {
+                let most = metrics::METRICS_BYTES >> 20;
+                let name = &metric.name;
+                self.print("stderr", &format!(
+                    "[the metric {name} is not kept: another has its name, or all are more than {most} MiB]\n"
+                ));
+            }
+            return;
+        }
+        if self.history.capacity == 0 {
+            return;
+        }
         let mode = match metric.mode {
             MetricMode::Replace => "replace",
             MetricMode::Increment => "increment",
             MetricMode::Append => "append",
         };
+        let value: Value = serde_json::from_slice(&metric.value).unwrap_or_default();
         let event = serde_json::json!({"mode": mode, "name": metric.name, "value": value});
-        let parts: Vec<&str> = metric.name.split('.').collect();
-        if parts.len() > METRIC_DEPTH || self.metrics.len() >= METRICS_MAX {
-            return;
-        }
-        if put(&mut self.metrics, &parts, value, metric.mode) {
-            self.history.push(Told::Metric(Bytes::from(event.to_string())));
-        }
+        self.history.push(Told::Metric(Bytes::from(event.to_string())));
     }
 
     fn write_metrics(&self, out: &mut Vec<u8>) {
@@ -190,41 +232,6 @@ impl Record {
         let mut metrics = self.metrics.clone();
         metrics.insert("predict_time".into(), seconds.into());
         let _ = serde_json::to_writer(out, &metrics);
-    }
-}
-
-/// Puts a value into an object of objects. False: something else is in the way.
-fn put(metrics: &mut Map<String, Value>, parts: &[&str], value: Value, mode: MetricMode) -> bool {
-    match parts {
-        [] => false,
-        [name] => {
-            let old = metrics.get_mut(*name);
-            match (mode, old) {
-                // Null takes a metric away.
-                (MetricMode::Replace, _) if value.is_null() => drop(metrics.remove(*name)),
-                (MetricMode::Replace, _) | (MetricMode::Increment, None) => {
-                    metrics.insert((*name).into(), value);
-                }
-                (MetricMode::Append, None) => {
-                    metrics.insert((*name).into(), Value::Array(vec![value]));
-                }
-                (MetricMode::Increment, Some(old)) => *old = sum(old, &value),
-                (MetricMode::Append, Some(Value::Array(list))) => list.push(value),
-                (MetricMode::Append, Some(old)) => *old = Value::Array(vec![old.take(), value]),
-            }
-            true
-        }
-        [name, rest @ ..] => {
-            let inner = metrics.entry((*name).to_owned()).or_insert_with(|| Value::Object(Map::new()));
-            inner.as_object_mut().is_some_and(|inner| put(inner, rest, value, mode))
-        }
-    }
-}
-
-fn sum(one: &Value, other: &Value) -> Value {
-    match (one.as_i64(), other.as_i64()) {
-        (Some(one), Some(other)) => one.saturating_add(other).into(),
-        _ => (one.as_f64().unwrap_or_default() + other.as_f64().unwrap_or_default()).into(),
     }
 }
 

@@ -163,7 +163,7 @@ async fn next(
                 Some(HookEvent::Output)
             } else if ended {
                 Some(HookEvent::Completed)
-            } else if logs > told.logs && due && wants(HookEvent::Logs) {
+            } else if logs != told.logs && due && wants(HookEvent::Logs) {
                 Some(HookEvent::Logs)
             } else {
                 None

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clunk_model::Settings;
 use serde_json::{Value, json};
-use support::Rig;
+use support::{Rig, while_it_ends};
 
 const ASYNC: &str = "prefer: respond-async\r\n";
 
@@ -203,30 +203,143 @@ class Predictor:
     rig.stop().await;
 }
 
-#[tokio::test]
-async fn other_calls_survive_one_that_does_not_stop() {
-    let source = "
+/// Two calls on one event loop; one of them blocks it, after it gave a file when it is told to.
+const SHARED: &str = "
 import asyncio, os, time
+from typing import Any, AsyncIterator
+from cog import Path, current_scope
 
 class Predictor:
-    async def predict(self, gate: str, block: bool = False) -> str:
+    async def predict(self, gate: str, block: bool = False, file: bool = False) -> AsyncIterator[Any]:
+        print('runs')
+        current_scope().record_metric('runs', 1, mode='incr')
+        if file:
+            open('a.txt', 'w').close()
+            yield Path('a.txt')
         if block:
             time.sleep(1000)
         while not os.path.exists(gate):
             await asyncio.sleep(0.002)
-        return 'done'
+        yield 'done'
 ";
-    let rig = Rig::new(source, Settings { concurrency: Some(2), ..Settings::default() }).await;
+
+/// What became of a call that shared its process with one that did not end.
+async fn beside_a_stubborn_one(settings: Settings, file: bool) -> Value {
+    let rig = Rig::new(SHARED, Settings { concurrency: Some(2), ..settings }).await;
     rig.health("READY").await;
     let gate = rig.path("gate");
-    let input = |block: bool| json!({"gate": gate, "block": block});
+    let input = |block: bool| json!({"gate": gate, "block": block, "file": block && file});
     rig.post("/predictions", ASYNC, json!({"id": "innocent", "input": input(false)})).await;
-    rig.processing("innocent").await;
+    rig.logs("innocent", "runs\n").await;
     rig.post("/predictions", ASYNC, json!({"id": "blocks", "input": input(true)})).await;
-    rig.processing("blocks").await;
-    assert_eq!(rig.post("/predictions/blocks/cancel", "", Value::Null).await.status, 200);
-    assert_eq!(rig.ended("blocks").await["status"], "canceled");
+    if file {
+        let failed = rig.ended("blocks").await;
+        assert_eq!(failed["status"], "failed", "{failed}");
+        assert!(failed["error"].as_str().unwrap().starts_with("could not upload"), "{failed}");
+    } else {
+        rig.processing("blocks").await;
+        assert_eq!(rig.post("/predictions/blocks/cancel", "", Value::Null).await.status, 200);
+        assert_eq!(rig.ended("blocks").await["status"], "canceled");
+    }
     std::fs::write(&gate, "").unwrap();
-    assert_eq!(rig.ended("innocent").await["status"], "succeeded");
+    let found = rig.ended("innocent").await;
+    rig.stop().await;
+    found
+}
+
+#[tokio::test]
+async fn other_calls_survive_one_that_does_not_stop() {
+    // Nobody listens there.
+    let nowhere = Settings { upload_url: Some("http://127.0.0.1:9/".into()), ..Settings::default() };
+    let (canceled, given_up) = tokio::join!(
+        beside_a_stubborn_one(Settings::default(), false),
+        beside_a_stubborn_one(nowhere, true),
+    );
+    for found in [canceled, given_up] {
+        assert_eq!((&found["status"], &found["output"]), (&json!("succeeded"), &json!(["done"])), "{found}");
+        // As if it had begun but once.
+        assert_eq!((&found["logs"], &found["metrics"]["runs"]), (&json!("runs\n"), &json!(1)), "{found}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_behind_by_a_server_that_ends() {
+    let rig = Rig::new(SHARED, Settings { concurrency: Some(2), ..Settings::default() }).await;
+    rig.health("READY").await;
+    let input = |block: bool| json!({"gate": rig.path("gate"), "block": block});
+    let stopping = async {
+        rig.logs("innocent", "runs\n").await;
+        rig.post("/predictions", ASYNC, json!({"id": "blocks", "input": input(true)})).await;
+        rig.logs("blocks", "runs\n").await;
+        rig.post("/predictions/blocks/cancel", "", Value::Null).await;
+        rig.shut_down();
+    };
+    let waiting = rig.post("/predictions", "", json!({"id": "innocent", "input": input(false)}));
+    let (answer, ()) = while_it_ends(async { tokio::join!(waiting, stopping) }).await;
+    assert_eq!(
+        (&answer.json["status"], &answer.json["error"]),
+        (&json!("failed"), &json!("the server was stopped"))
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_does_not_wait_for_a_model_that_starts_again() {
+    let source = "
+import os, time
+
+class Predictor:
+    def setup(self):
+        while os.path.exists('crashed'):
+            time.sleep(0.002)
+
+    def predict(self) -> str:
+        open('crashed', 'w').close()
+        os._exit(1)
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    rig.health("READY").await;
+    assert_eq!(rig.post("/predictions", "", json!({})).await.json["status"], "failed");
+    rig.health("STARTING").await;
+    let stopping = async {
+        rig.get_until("/metrics", "clunk_queue_length{kind=\"prediction\"} 1").await;
+        rig.shut_down();
+    };
+    let waiting = rig.post("/predictions", "", json!({}));
+    let (answer, ()) = while_it_ends(async { tokio::join!(waiting, stopping) }).await;
+    assert_eq!(answer.json["error"], "the server was stopped", "{}", answer.json);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_training_canceled_before_it_began_leaves_no_process() {
+    let source = "
+import os, time
+
+open(f'pid-{os.getpid()}', 'w').close()
+while os.path.exists('hold'):
+    time.sleep(0.002)
+
+class Predictor:
+    def predict(self) -> str:
+        return ''
+
+def train(steps: int) -> str:
+    return ''
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    let pids = || -> Vec<String> {
+        let names = std::fs::read_dir(rig.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter_map(|name| name.to_str().unwrap().strip_prefix("pid-").map(str::to_owned)).collect()
+    };
+    rig.health("READY").await;
+    let first = pids();
+    std::fs::write(rig.path("hold"), "").unwrap();
+    rig.post("/trainings", ASYNC, json!({"id": "one", "input": {"steps": 1}})).await;
+    rig.holds("its process", || pids().len() == 2).await;
+    let process = pids().into_iter().find(|pid| !first.contains(pid)).unwrap();
+    rig.post("/trainings/one/cancel", "", Value::Null).await;
+    std::fs::remove_file(rig.path("hold")).unwrap();
+    rig.holds("its end", || !std::path::Path::new(&format!("/proc/{process}")).exists()).await;
     rig.stop().await;
 }

@@ -8,9 +8,10 @@ mod resolver;
 mod users;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 
 use crate::gpu::Driver;
 use crate::port::{Check, ContainerSpec, Gpus, Network, Runtime, RuntimeError, Started, Swept, Upper};
@@ -48,6 +49,8 @@ struct Inner {
     config: NativeConfig,
     users: Users,
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    /// The executor of the first use. Links live there, whoever needs the next one: a model's thread ends with its model.
+    home: OnceLock<Handle>,
     /// Set by shutdown: no new helper is started after it.
     closed: std::sync::atomic::AtomicBool,
     /// So that the link's reader does not keep the runtime alive.
@@ -61,6 +64,7 @@ impl NativeRuntime {
             config,
             users: Users::find(),
             link: tokio::sync::Mutex::default(),
+            home: OnceLock::new(),
             closed: false.into(),
             me: me.clone(),
         });
@@ -105,7 +109,9 @@ impl Inner {
         if self.closed.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(RuntimeError::Helper("the runtime was shut down".into()));
         }
-        let link = Link::open(&self.config.helper, self.helper_config(), self.me.clone()).await?;
+        let open = Link::open(self.config.helper.clone(), self.helper_config(), self.me.clone());
+        let opened = self.home.get_or_init(Handle::current).spawn(open).await;
+        let link = opened.map_err(|error| RuntimeError::Helper(error.to_string()))??;
         *current = Some(link.clone());
         if let Some(reason) = link.no_network() {
             tracing::warn!(reason, "containers have no network");
@@ -197,7 +203,7 @@ impl Runtime for NativeRuntime {
     }
 
     fn discard(&self, path: PathBuf) {
-        let Ok(executor) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(executor) = Handle::try_current() else { return };
         let inner = self.inner.clone();
         executor.spawn(async move {
             let asked =

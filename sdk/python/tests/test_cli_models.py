@@ -1,6 +1,8 @@
 """`clunk push`, `run DIR`, `run owner/name`, `train` and `model`, against a fake server."""
 
 import json
+import os
+import threading
 from base64 import b64encode
 
 import pytest
@@ -133,6 +135,9 @@ def test_concurrency_needs_an_async_predictor(clunk):
     pushed(clunk)
     (record,) = clunk.models.versions.values()
     assert record["pushed"]["predict"]["policy"]["concurrency"] == {"max_inputs": 4}
+    # A trainer alone runs one at a time, whatever stands there.
+    cog_project(clunk.folder / "hello", HELLO, 'train: "train.py:train"\nmax_concurrency: 4\n', train__py=TRAIN)
+    assert "names no predictor, and a version needs one" in clunk("train", "hello").stderr
 
 
 @pytest.mark.parametrize(
@@ -267,6 +272,70 @@ def test_several_files_have_names_of_their_own(clunk):
     assert whole["output"] == ["j.0.png", "j.1.png"]
 
 
+@pytest.mark.parametrize("size", [5, 700_000])
+def test_a_pipe_is_an_input_too(clunk, size):
+    file_model(clunk)
+    os.mkfifo(clunk.folder / "pipe")
+    writer = threading.Thread(target=lambda: (clunk.folder / "pipe").write_bytes(b"p" * size))
+    writer.start()
+    seen = []
+    clunk.models.behave = lambda inputs: seen.append(inputs) or [("output", {"index": 0, "output": data_url(b"x")})]
+    done = clunk("run", "ada/hello", "-i", "image=@pipe", "-o", "out.png")
+    writer.join()
+    assert done.returncode == 0, done.stderr
+    inside = data_url(b"p" * size, "application/octet-stream")
+    assert seen[0]["image"] == inside or clunk.models.files["file0"] == b"p" * size
+
+
+def test_an_index_tells_files_of_one_name_apart_and_no_others(clunk):
+    file_model(clunk, "list[Path]")
+    words = ["run", "ada/hello", "-i", "image=https://example.com/a"]
+
+    def saved(names, *more):
+        clunk.models.files.update(dict.fromkeys(map(str, range(len(names))), b"x"))
+        urls = [f"{clunk.server.url}/files/{number}/{name}" for number, name in enumerate(names)]
+        clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": urls})]
+        return clunk(*words, *more).stdout.split()
+
+    assert saved(["a.png"], "-o", "one.png") == ["one.png"]
+    assert saved(["a.png", "b.png"], "-o", "out/") == ["out/a.png", "out/b.png"]
+    assert saved(["a.png", "b.png", "a.png"], "-o", "out/") == ["out/a.0.png", "out/b.png", "out/a.2.png"]
+
+
+def test_a_file_that_cannot_be_fetched_leaves_nothing(clunk):
+    file_model(clunk)
+    (clunk.folder / "out.png").write_bytes(b"before")
+
+    def told(url):
+        clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": url})]
+        done = clunk("run", "ada/hello", "-i", "image=https://example.com/a", "-o", "out.png")
+        assert (done.returncode != 0, done.stdout) == (True, "")
+        assert (clunk.folder / "out.png").read_bytes() == b"before"
+        assert [path.name for path in clunk.folder.iterdir() if ".part" in path.name] == []
+        return done.stderr
+
+    assert "error: the file is gone" in told(f"{clunk.server.url}/files/gone/a.png?expiry=1&signature=x")
+    # Under another name of the server, which nothing here can reach.
+    assert "error: the file is gone" in told("http://name.invalid/files/gone/a.png?expiry=1&signature=x")
+    closed = "http://127.0.0.1:1/files/a.png"
+    assert f"error: the output file {closed} cannot be fetched" in told(f"{closed}?key=secret")
+    (clunk.folder / "local.txt").write_text("secret")
+    for text in (f"file://{clunk.folder}/local.txt", "photo", "http://[::1/x", "http://host:port/x"):
+        said = told(text)
+        assert f"{text} cannot be fetched" in said or "is no URL of http or https" in said
+
+
+def test_what_is_no_file_is_written_to(clunk):
+    file_model(clunk)
+    clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": data_url(b"x")})]
+    (clunk.folder / "null").symlink_to("/dev/null")
+    (clunk.folder / "link").symlink_to("real")
+    for name in ("null", "link"):
+        assert clunk("run", "ada/hello", "-i", "image=https://example.com/a", "-o", name).returncode == 0
+        assert (clunk.folder / name).is_symlink()
+    assert (clunk.folder / "real").read_bytes() == b"x"
+
+
 def test_a_prediction_that_fails_says_why(clunk):
     pushed(clunk)
     clunk.models.behave = lambda inputs: [("logs", {"text": "Traceback\n"}), ("failed", "ValueError: bad thing")]
@@ -278,8 +347,18 @@ def test_a_prediction_that_fails_says_why(clunk):
 def test_one_that_is_not_waited_for(clunk):
     pushed(clunk)
     done = clunk("run", "ada/hello", "-i", "prompt=a", "--detach")
-    assert done.stdout.strip() in clunk.models.predictions
+    made = done.stdout.strip()
+    assert made in clunk.models.predictions
     assert clunk.models.resumed == []
+    # What it is told to do next shows the output.
+    assert done.stderr.rstrip().endswith(f"its output: clunk predict {made}")
+    assert clunk("predict", made).stdout == '{"prompt": "a"}\n'
+    assert json.loads(clunk("predict", made, "--json").stdout) == clunk.models.predictions[made]
+    assert "has its inputs already" in clunk("predict", made, "-i", "prompt=b").stderr
+    # Also when nobody knows any more what its output is.
+    clunk("model", "delete", "ada/hello", "--yes")
+    assert clunk("predict", made, "-o", "out.txt").returncode == 0
+    assert (clunk.folder / "out.txt").read_text() == '{"prompt": "a"}\n'
 
 
 @pytest.mark.parametrize(
@@ -290,6 +369,7 @@ def test_one_that_is_not_waited_for(clunk):
         (["ada/hello", "-i", "prompt=a", "-i", "steps=x"], 2, "the input `steps` must be a whole number, not 'x'", ""),
         (["ada/hello", "-i", "prompt=a", "-i", "steps=10"], 2, "the input `steps` must be at most 9", ""),
         (["ada/hello", "-i", "prompt=a", "-i", "prompt=b"], 2, "the input `prompt` is given twice", ""),
+        (["ada/hello", "-i", "steps=x", "-i", "promt=a"], 2, "3 mistakes in the inputs:\n  the input `steps`", "--help"),
         (["ada/hello", "prompt=a"], 2, "unexpected argument 'prompt=a'", "-i prompt=a"),
         (["ada/hello", "-i", "prompt"], 2, "-i prompt has no value", "-i prompt=VALUE"),
         (["ada/hello", "-i"], 2, "-i needs a value", ""),
@@ -360,6 +440,23 @@ def test_a_training_makes_its_destination_and_saves_the_weights(clunk):
     assert "ada/mine" in clunk.models.models
     assert "run it: clunk run ada/mine" in done.stderr
     assert clunk("train", "hello", *words).returncode == 0
+
+
+def test_the_weights_of_a_project_become_a_model_of_their_own_and_stay_there(clunk):
+    cog_project(clunk.folder / "hello", HELLO, SETTINGS, train__py=TRAIN)
+    before = sorted(path.name for path in clunk.folder.iterdir())
+    url = f"{clunk.server.url}/files/f1/w.bin?expiry=1&signature=x"
+    clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": {"weights": url}})]
+    done = clunk("train", "hello", "-i", "data=https://example.com/x")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"weights": url}), done.stderr
+    assert "run it: clunk run ada/hello-trained" in done.stderr
+    assert "ada/hello-trained" in clunk.models.models
+    assert sorted(path.name for path in clunk.folder.iterdir()) == before
+    left = clunk("train", "hello", "-i", "data=https://example.com/x", "--detach")
+    assert f"clunk train {left.stdout.strip()}" in left.stderr
+    clunk.models.files["f1"] = b"weights"
+    assert clunk("train", left.stdout.strip(), "-o", "w.bin").returncode == 0
+    assert (clunk.folder / "w.bin").read_bytes() == b"weights"
 
 
 def test_a_training_that_cannot_be(clunk):

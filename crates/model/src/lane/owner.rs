@@ -45,8 +45,12 @@ impl ReplicaOwner for Owner {
         tracing::info!(model = lane.plan.name, took_ms = cold_start.as_millis() as u64, "the model is ready");
         lane.step(&mut work, Change::Ready);
         lane.pump(&mut work);
+        drop(work);
+        if lane.plan.on_demand {
+            // What it was started for may have been canceled meanwhile.
+            lane.retire_when_idle();
+        }
         if lane.settings.readiness_file {
-            drop(work);
             crate::health::write_readiness_file();
         }
     }
@@ -161,10 +165,13 @@ impl ReplicaOwner for Owner {
     }
 }
 
+/// What predictions end with that a server takes along.
+pub(super) const STOPPED: &str = "the server was stopped";
+
 /// Why a process is gone, for those whose predictions were on it.
 fn reason(ended: &Ended) -> String {
     match ended {
-        Ended::Stopped => "the server was stopped".into(),
+        Ended::Stopped => STOPPED.into(),
         Ended::Raised(raised) => format!("{}: {}", raised.kind, raised.message),
         Ended::NotStarted { error, .. } | Ended::Crashed { error, .. } => {
             format!("Worker crashed: {}", error.message)
@@ -195,16 +202,25 @@ impl Lane {
                 Job::Check(_) => None,
             })
             .collect();
-        // A process that was ended because one call did not stop: the others have done nothing.
-        let sacrificed =
-            running.iter().any(|prediction| prediction.look(|record| record.state.is_canceling()));
+        // A process that was ended because one call did not stop, canceled or given up: the others have done nothing.
+        let unwanted = |prediction: &Arc<Prediction>| {
+            prediction.look(|record| record.state.is_canceling() || record.state.is_ended())
+        };
+        let sacrificed = running.iter().any(unwanted);
+        // No other process follows.
+        let closed = self.work().closed;
+        let reason = if sacrificed && closed { STOPPED } else { reason };
         let others = running.len().saturating_sub(1);
         let mut again = Vec::new();
         for prediction in running {
-            let innocent = sacrificed && prediction.look(|record| record.is_fresh());
+            let innocent = sacrificed && !closed && prediction.is_fresh();
             let action = self.advance(&prediction, Event::Lost { innocent }, |record| {
                 if record.state.is_ended() {
-                    let company = if others > 0 { format!(" (it ran {others} more)") } else { String::new() };
+                    let company = if others > 0 && reason != STOPPED {
+                        format!(" (it ran {others} more)")
+                    } else {
+                        String::new()
+                    };
                     record.error = Some(format!("{reason}{company}"));
                 }
             });

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use clunk_agent::{Replica, ReplicaSpec};
 use clunk_core::id::ReplicaId;
 
-use super::owner::Owner;
+use super::owner::{Owner, STOPPED};
 use super::{Lane, Work};
 use crate::health::{Setup, View};
 use crate::life::{Change, Event, Health};
@@ -101,18 +101,18 @@ impl Lane {
         let starting = {
             let mut work = self.work();
             work.closed = true;
-            matches!(work.health, Health::Starting)
+            matches!(work.health, Health::Starting | Health::Restarting { .. })
         };
         let idle = || {
             let work = self.work();
-            work.queue.is_empty() && work.running.is_empty()
+            // What waits for a process that does not come need not be waited for.
+            work.running.is_empty() && (work.queue.is_empty() || work.health != Health::Up)
         };
         let drained = async { while !starting && !idle() && changes.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(patience, drained).await;
         let left: Vec<_> = self.work().queue.drain(..).collect();
         for prediction in left {
-            let text = "the server was stopped".to_owned();
-            self.advance(&prediction, Event::GivenUp, |record| record.error = Some(text));
+            self.advance(&prediction, Event::GivenUp, |record| record.error = Some(STOPPED.into()));
         }
         let replica = self.work().replica.clone();
         let Some(replica) = replica else { return };

@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// A test that waits longer for anything has failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A server that takes longer to end waits for something that does not come.
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
 /// Between two looks at a state.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -28,6 +30,7 @@ pub struct Answer {
     pub status: u16,
     pub head: String,
     pub json: Value,
+    pub text: String,
 }
 
 impl Rig {
@@ -84,7 +87,8 @@ impl Rig {
         let text = tokio::time::timeout(PATIENCE, asked).await.expect("an answer in time");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Answer { status, head: head.to_lowercase(), json: serde_json::from_str(body).unwrap_or(Value::Null) }
+        let json = serde_json::from_str(body).unwrap_or(Value::Null);
+        Answer { status, head: head.to_lowercase(), json, text: body.into() }
     }
 
     pub async fn get(&self, path: &str) -> Value {
@@ -114,6 +118,24 @@ impl Rig {
         self.until(|| self.get(&path), |found| found["status"] == "processing", id).await;
     }
 
+    pub async fn logs(&self, id: &str, want: &str) {
+        let path = format!("/predictions/{id}");
+        self.until(|| self.get(&path), |found| found["logs"] == want, id).await;
+    }
+
+    /// A page of text has this line.
+    pub async fn get_until(&self, path: &str, line: &str) {
+        let has = async || {
+            let text = self.ask("GET", path, "", &Value::Null).await.text;
+            json!(text.lines().any(|found| found == line))
+        };
+        self.until(has, |found| found == true, line).await;
+    }
+
+    pub async fn holds(&self, what: &str, condition: impl Fn() -> bool) {
+        self.until(async || json!(condition()), |found| found == true, what).await;
+    }
+
     async fn until<F: Future<Output = Value>>(
         &self,
         look: impl Fn() -> F,
@@ -131,11 +153,20 @@ impl Rig {
         }
     }
 
+    pub fn shut_down(&self) {
+        self.stopping.cancel();
+    }
+
     /// Stops the server, which ends by itself.
     pub async fn stop(self) {
-        self.stopping.cancel();
-        tokio::time::timeout(PATIENCE, self.serving).await.expect("it ends").unwrap();
+        self.shut_down();
+        while_it_ends(self.serving).await.unwrap();
     }
+}
+
+/// Something that a server does while it ends.
+pub async fn while_it_ends<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(STOP_PATIENCE, what).await.expect("it ends")
 }
 
 fn python() -> String {

@@ -97,24 +97,9 @@ def export_request(name, project, predict):
     """What the image has beside its packages: the source, the schema, and what its server is told."""
     from clunk._cog import COG_VERSION
 
-    schema = project.schema.document
-    entry = predict["entry"]
-    model = {
-        "schema": schema,
-        "runner": RUNNER_PATH,
-        "source_root": entry["source_root"],
-        "module": entry["module"],
-        "qualname": entry["qualname"],
-        "train": None,
-        "concurrency": project.concurrency,
-        "is_async": bool(entry.get("is_async")),
-        "env": {},
-        "cog_version": COG_VERSION,
-    }
-    if project.train:
-        file, _, qualname = project.train.partition(":")
-        model["train"] = {"module": file, "qualname": qualname}
-    document = json.dumps(schema, separators=(",", ":"))
+    from .cog_project import SOURCE_ROOT, model_config
+
+    document = json.dumps(project.schema.document, separators=(",", ":"))
     return {
         "name": name,
         "trees": predict["trees"],
@@ -126,7 +111,7 @@ def export_request(name, project, predict):
             "run.cog.openapi_schema": document,
         },
         "ports": [PORT],
-        "model": model,
+        "model": {**model_config(project), "runner": RUNNER_PATH, "source_root": SOURCE_ROOT},
     }
 
 

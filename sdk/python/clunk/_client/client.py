@@ -146,9 +146,13 @@ class Client:
 
     def exchange(self, request):
         """Sends the pieces of a request; the head and the body of the answer."""
+        return self.exchange_by(lambda connection: connection.send(request))
+
+    def exchange_by(self, send):
+        """Has `send` write a request to a connection; the head and the body of the answer."""
         connection = self.connection()
         try:
-            connection.send(request)
+            send(connection)
             head = connection.receive_head()
             answer = connection.receive_body(head)
         except BaseException as error:

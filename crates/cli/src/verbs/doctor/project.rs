@@ -82,7 +82,9 @@ pub fn run(args: &Doctor, folder: &Path, output: Output) -> anyhow::Result<ExitC
     if predict.is_some() || train.is_some() {
         let schema = read_schema(&described.root, predict, train)?;
         problems.extend(schema.problems.iter().cloned());
-        problems.extend(config.and_then(|config| concurrency(config, &schema, &shown_file(&described))));
+        problems.extend(
+            predict.and(config).and_then(|config| concurrency(config, &schema, &shown_file(&described))),
+        );
         if !schema.problems.iter().any(Problem::is_error) {
             good.extend(describe_schema(predict, train, &schema));
         }
