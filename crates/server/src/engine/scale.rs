@@ -242,6 +242,14 @@ impl Pool {
         }
     }
 
+    /// A replica takes no more calls, and ends with the last it has.
+    pub(super) fn retire(&self, state: &mut State, replica: ReplicaId) {
+        if let Some(slot) = state.replicas.get_mut(&replica) {
+            state.free.remove(&slot.key());
+            slot.retiring = true;
+        }
+    }
+
     pub(super) fn stop_one_idle(&self) {
         self.stop_idle(&mut self.lock(), 1);
     }
