@@ -1,7 +1,8 @@
-//! Files that come as data URLs in an input: decoded once, here, and carried to the model's process beside the JSON.
+//! What is large in an input, decoded once, here, and carried to the model's process beside the JSON: files that come as
+//! data URLs, and texts.
 //!
-//! They lie at the start of the memory file of the arguments. Their URLs keep the head, with the media type, and lose the
-//! data: `data:image/png;base64,!0`.
+//! They lie at the start of the memory file of the arguments. The URLs of files keep the head, with the media type, and
+//! lose the data: `data:image/png;base64,!0`. In the place of a text is null.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -17,6 +18,8 @@ use crate::pieces;
 
 /// Characters of a data URL that is worth it; the model's process decodes shorter ones.
 pub const LARGE: usize = 256 << 10;
+/// Bytes of a text that is worth it: JSON is read quickly, too.
+const LARGE_TEXT: usize = 1 << 20;
 /// Characters decoded at a time; a multiple of four.
 const PIECE: usize = 1 << 20;
 /// Characters before the comma.
@@ -27,16 +30,21 @@ const HEAD_MAX: usize = 1 << 10;
 pub struct Carried {
     pub file: Arc<File>,
     pub len: u64,
-    /// Offset and length of each, by its URL.
-    pub places: Map<String, Value>,
+    /// Offset and length of each file, by its URL.
+    pub files: Map<String, Value>,
+    /// Of each text, by the name of the input.
+    pub texts: Map<String, Value>,
 }
 
-/// Takes large files out of an input that its schema allows. What is not plain base 64 stays: the model's process says
-/// what is wrong with it.
+/// Takes large files and texts out of an input that its schema allows. What is not plain base 64 stays: the model's
+/// process says what is wrong with it.
 pub fn carry(input: &mut Value, schema: &InputSchema) -> Option<Carried> {
     let mut carried = None;
     for (name, value) in input.as_object_mut()? {
         if !schema.is_file(name) {
+            if value.as_str().is_some_and(|text| text.len() >= LARGE_TEXT) {
+                take_text(name, value, &mut carried);
+            }
             continue;
         }
         let items = match value {
@@ -62,18 +70,31 @@ fn take(url: &str, carried: &mut Option<Carried>) -> Option<String> {
     if !head.starts_with("data:") || !head.ends_with(";base64") {
         return None;
     }
-    let into = match carried {
-        Some(into) => into,
-        None => {
-            let file = rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
-            carried.insert(Carried { file: Arc::new(file.into()), len: 0, places: Map::new() })
-        }
-    };
+    let into = opened(carried)?;
     let len = decode(data, &into.file, into.len)?;
-    let short = format!("{head},!{}", into.places.len());
-    into.places.insert(short.clone(), json!([into.len, len]));
+    let short = format!("{head},!{}", into.files.len());
+    into.files.insert(short.clone(), json!([into.len, len]));
     into.len += len;
     Some(short)
+}
+
+/// Puts a text to the others; where there is no room it stays.
+fn take_text(name: &str, value: &mut Value, carried: &mut Option<Carried>) {
+    let (Some(text), Some(into)) = (value.as_str(), opened(carried)) else { return };
+    if into.file.write_all_at(text.as_bytes(), into.len).is_ok() {
+        into.texts.insert(name.to_owned(), json!([into.len, text.len()]));
+        into.len += text.len() as u64;
+        *value = Value::Null;
+    }
+}
+
+fn opened(carried: &mut Option<Carried>) -> Option<&mut Carried> {
+    if carried.is_none() {
+        let file = rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC).ok()?;
+        let file = Arc::new(file.into());
+        *carried = Some(Carried { file, len: 0, files: Map::new(), texts: Map::new() });
+    }
+    carried.as_mut()
 }
 
 /// Writes what base 64 says to a place of the file; how many bytes. None: it is no plain base 64.
@@ -111,23 +132,34 @@ mod tests {
         let content: Vec<u8> = (0..2_000_003_u32).map(|number| (number * 7) as u8).collect();
         let url = format!("data:image/png;base64,{}", STANDARD.encode(&content));
         let (broken, early) = (url.replace('=', "!"), format!("{url}AAAA"));
-        let mut input = json!({"one": url, "more": [broken, early, "data:,x", "http://x/", url], "text": url, "other": url});
+        let mut input =
+            json!({"one": url, "more": [broken, early, "data:,x", "http://x/", url], "text": url[..LARGE]});
         let before = input.clone();
         let carried = carry(&mut input, &schema()).unwrap();
         assert_eq!(
             (&input["one"], &input["more"][4]),
             (&json!("data:image/png;base64,!0"), &json!("data:image/png;base64,!1"))
         );
-        for place in ["/more/0", "/more/1", "/more/2", "/more/3", "/text", "/other"] {
-            assert_eq!(input.pointer(place), before.pointer(place), "{place}");
+        for place in ["/more/0", "/more/1", "/more/2", "/more/3", "/text"] {
+            assert!(input.pointer(place) == before.pointer(place), "{place}");
         }
         assert_eq!(carried.len, 2 * content.len() as u64);
         for (url, at) in [("data:image/png;base64,!0", 0), ("data:image/png;base64,!1", content.len())] {
-            assert_eq!(carried.places[url], json!([at, content.len()]));
+            assert_eq!(carried.files[url], json!([at, content.len()]));
             let mut found = vec![0; content.len()];
             carried.file.read_exact_at(&mut found, at as u64).unwrap();
             assert!(found == content);
         }
+        let text = "é\n".repeat(LARGE_TEXT / 3);
+        let mut input = json!({"other": text, "text": "short", "one": "data:,x"});
+        assert!(carry(&mut input.clone(), &schema()).is_none(), "it is not that large");
+        input["other"] = format!("{text}{text}").into();
+        let carried = carry(&mut input, &schema()).unwrap();
+        assert_eq!(input, json!({"other": null, "text": "short", "one": "data:,x"}));
+        assert_eq!(carried.texts["other"], json!([0, 2 * text.len()]));
+        let mut found = vec![0; 2 * text.len()];
+        carried.file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == text.repeat(2).into_bytes());
         assert!(carry(&mut json!({"one": "data:,x"}), &schema()).is_none());
     }
 }

@@ -416,10 +416,10 @@ impl Lane {
 fn arguments(asked: &Asked) -> std::io::Result<Payload> {
     let context = asked.context.as_deref().unwrap_or(b"{}");
     let input: &[u8] = if asked.input.is_empty() { b"{}" } else { &asked.input };
-    if let Some(Carried { file, len, places }) = &asked.carried {
-        let places = serde_json::to_vec(places)?;
-        let pieces =
-            [b"{\"input\":", input, b",\"context\":", context, b",\"files\":", &places, b"}"].concat();
+    if let Some(Carried { file, len, files, texts }) = &asked.carried {
+        let (files, texts) = (serde_json::to_vec(files)?, serde_json::to_vec(texts)?);
+        let head = [b"{\"input\":", input, b",\"context\":", context].concat();
+        let pieces = [&head, &b",\"files\":"[..], &files, b",\"texts\":", &texts, b"}"].concat();
         file.write_all_at(&pieces, *len)?;
         return Ok(Payload::File { file: file.clone(), len: len + pieces.len() as u64 });
     }

@@ -407,6 +407,12 @@ def test_files_that_come_with_the_call(model, word):
     first, second = b"first" * 1_000_000, b"second" * 10
     inputs = {"a": "data:image/png;base64,!0", "many": ["data:;base64,c21hbGw=", "data:;base64,!1"]}
     places = {"data:image/png;base64,!0": [0, len(first)], "data:;base64,!1": [len(first), len(second)]}
+    name = "result é".encode()
+    texts = {"fail": [len(first + second), len(name)]}
+    body = json.dumps({"input": {**inputs, "fail": None}, "context": {}, "files": places, "texts": texts}).encode()
+    number = started.begin(raw=first + second + name + body, text=len(first + second + name))
+    started.answers_to[number] = Answer()
+    assert started.finish(number).error == ("ValueError", "result é")
     body = json.dumps({"input": inputs, "context": {}, "files": places}).encode()
     number = started.begin(raw=first + second + body, text=len(first + second))
     started.answers_to[number] = Answer()

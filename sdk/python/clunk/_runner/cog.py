@@ -229,9 +229,12 @@ def read_call(payload, fields):
     else:
         text = read_all(payload) if type(payload) is FilePayload else payload
     body = loads(text)
+    inputs = body.get("input") or {}
     if carried is not None:
         carried.places = body["files"]
-    return body.get("input") or {}, body.get("context"), carried
+        for name, (offset, size) in body.get("texts", _NO_FIELDS).items():
+            inputs[name] = str(os.pread(payload.fd, size, offset), "utf-8")
+    return inputs, body.get("context"), carried
 
 
 def chunks_of(value, plan):
