@@ -364,7 +364,7 @@ def test_large_files_and_texts_come_as_they_are(start):
     assert told == f"{words}|.png {len(content)}|{content}|small|{content}"
     assert "input" not in made
     # Python's reading of what is no plain base 64 holds.
-    lines = url.replace("data:text/plain;base64,", "data:text/plain;base64,\\n")
+    lines = url.replace("data:text/plain;base64,", "data:text/plain;base64,\n")
     made = server.predict(input={"images": [lines]}).json
     assert base64.b64decode(made["output"][0].partition(",")[2]).decode() == f"out|{content}"
 

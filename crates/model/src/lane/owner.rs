@@ -121,7 +121,7 @@ impl ReplicaOwner for Owner {
             }
             let jobs: Vec<_> = numbers.iter().filter_map(|number| work.running.remove(number)).collect();
             work.free += jobs.len() as u32;
-            work.forget_staged(&numbers);
+            work.give_back(&numbers);
             jobs
         };
         self.0.lose(jobs, &error.message);

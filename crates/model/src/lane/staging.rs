@@ -3,6 +3,7 @@
 //! They stay what they were, waiting: they begin when the answer before theirs has come, and when their process goes away
 //! they are in front of the queue again. While predictions take long, nothing is gained by it and nothing is staged.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,14 +65,21 @@ impl Work {
         Some((found?.0, self.replica.clone()?))
     }
 
-    /// The process never got these: they were canceled before.
-    pub(super) fn forget_staged(&mut self, numbers: &[u64]) {
-        self.staged.retain(|(number, _)| !numbers.contains(number));
+    /// The process never got these: they wait again, unless they were canceled.
+    pub(super) fn give_back(&mut self, numbers: &[u64]) {
+        let (back, staged) = self.staged.drain(..).partition(|(number, _)| numbers.contains(number));
+        self.staged = staged;
+        self.wait_again(back);
     }
 
-    /// The process is gone: what it had not begun with waits for the next.
+    /// The process is gone, or is not waited for any more: what it had not begun with waits for the next.
     pub(super) fn unstage(&mut self) {
-        while let Some((_, prediction)) = self.staged.pop_back() {
+        let back = std::mem::take(&mut self.staged);
+        self.wait_again(back);
+    }
+
+    fn wait_again(&mut self, back: VecDeque<(u64, Arc<Prediction>)>) {
+        for (_, prediction) in back.into_iter().rev() {
             if !prediction.is_ended() {
                 self.queued_bytes += prediction.size;
                 self.queue.push_front(prediction);

@@ -110,7 +110,11 @@ impl Lane {
         };
         let drained = async { while !starting && !idle() && changes.changed().await.is_ok() {} };
         let _ = tokio::time::timeout(patience, drained).await;
-        let left: Vec<_> = self.work().queue.drain(..).collect();
+        let left: Vec<_> = {
+            let mut work = self.work();
+            work.unstage();
+            work.queue.drain(..).collect()
+        };
         for prediction in left {
             self.advance(&prediction, Event::GivenUp, |record| record.error = Some(STOPPED.into()));
         }
