@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::frame::{FrameError, Kind, WINDOW, control};
 use crate::link::{Link, Outgoing};
 use crate::payload::Payload;
-use crate::replica::{CANCEL_GRACE, SHARED_CANCEL_GRACE};
+use crate::replica::{CANCEL_GRACE, LONG_CANCEL_GRACE};
 use crate::value::{MAX_FILES, Part};
 
 /// One call for a replica.
@@ -34,6 +34,8 @@ struct Running {
     /// First number of its batch.
     batch: Option<u64>,
     canceled: bool,
+    /// Its code has heard of that.
+    interrupted: bool,
     /// Values it yielded ahead of what was credited; below zero when it was credited ahead.
     ahead: i64,
     /// Files that came and whose value has not.
@@ -165,7 +167,16 @@ impl Table {
             let (id, logged) = (call.id, call.logged.clone());
             self.calls.insert(
                 call.number,
-                Running { id, logged, seat: at, batch, canceled: false, ahead: 0, parts: Vec::new() },
+                Running {
+                    id,
+                    logged,
+                    seat: at,
+                    batch,
+                    canceled: false,
+                    interrupted: false,
+                    ahead: 0,
+                    parts: Vec::new(),
+                },
             );
             let (control, payload) = (call.control.as_str(), &call.payload);
             link.push(Outgoing { kind: Kind::Call, call: call.number, control, payload, socket: None });
@@ -252,10 +263,10 @@ impl Table {
             let link = self.seats[call.seat].link.clone();
             return match (std::mem::replace(&mut call.canceled, true), link) {
                 (false, Some(link)) => {
-                    let deadline = now + if shared { SHARED_CANCEL_GRACE } else { CANCEL_GRACE };
-                    let place = self.deadlines.partition_point(|(other, _)| *other <= deadline);
-                    self.deadlines.insert(place, (deadline, number));
-                    Canceling::Running { link, seat: call.seat }
+                    let deadline = now + if shared { LONG_CANCEL_GRACE } else { CANCEL_GRACE };
+                    let seat = call.seat;
+                    self.due(number, deadline);
+                    Canceling::Running { link, seat }
                 }
                 _ => Canceling::Done,
             };
@@ -272,6 +283,22 @@ impl Table {
             }
         }
         Canceling::Done
+    }
+
+    /// A canceled call is dealing with that: from the first time that it says so, it has longer.
+    pub fn interrupted(&mut self, seat: usize, number: u64, now: Instant) {
+        let Some(call) = self.calls.get_mut(&number).filter(|call| call.seat == seat && call.canceled) else {
+            return;
+        };
+        if !std::mem::replace(&mut call.interrupted, true) {
+            self.deadlines.retain(|(_, other)| *other != number);
+            self.due(number, now + LONG_CANCEL_GRACE);
+        }
+    }
+
+    fn due(&mut self, number: u64, deadline: Instant) {
+        let place = self.deadlines.partition_point(|(other, _)| *other <= deadline);
+        self.deadlines.insert(place, (deadline, number));
     }
 
     /// The process of a canceled call that did not end in time, among those that were due.
@@ -400,14 +427,29 @@ mod tests {
         assert!(matches!(table.cancel(9, now), Canceling::Done));
         assert!(table.answer(0, 1).is_some());
         // It had company when it was canceled, and has gone.
-        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), None);
+        assert_eq!(table.overdue(now + LONG_CANCEL_GRACE), None);
         assert!(matches!(table.cancel(2, now), Canceling::Running { .. }));
         assert_eq!(table.overdue(now), None);
         assert_eq!(table.overdue(now + CANCEL_GRACE), Some(0));
         give(&mut table, &[3], false);
         assert!(matches!(table.cancel(3, now), Canceling::Running { .. }));
         assert_eq!(table.overdue(now + CANCEL_GRACE), None);
-        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), Some(0));
+        assert_eq!(table.overdue(now + LONG_CANCEL_GRACE), Some(0));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_deals_with_its_cancel_has_longer_once() {
+        let mut table = Table::new(1, 1);
+        table.seat(0, link());
+        give(&mut table, &[1], false);
+        let now = Instant::now();
+        table.interrupted(0, 1, now);
+        assert!(table.deadlines.is_empty(), "nobody canceled it");
+        assert!(matches!(table.cancel(1, now), Canceling::Running { .. }));
+        table.interrupted(0, 1, now);
+        table.interrupted(0, 1, now + CANCEL_GRACE);
+        assert_eq!(table.overdue(now + CANCEL_GRACE), None);
+        assert_eq!(table.overdue(now + LONG_CANCEL_GRACE), Some(0));
     }
 
     #[tokio::test]

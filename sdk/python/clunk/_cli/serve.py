@@ -93,6 +93,7 @@ def local_config(project):
         "runner": os.path.dirname(package),
         "source_root": project.root,
         "concurrency": project.concurrency,
+        "is_async": project.schema.is_async,
         "env": project.env,
         "cog_version": COG_VERSION,
         "python_version": sys.version.partition(" ")[0],

@@ -81,8 +81,9 @@ def wait_for_credit(runner, call):
                 runner.credit += credit_of(control)
         elif kind == CANCEL:
             if number == call:
-                from .cancel import canceled
+                from .cancel import canceled, tell
 
+                tell(link, call)
                 raise canceled()
         else:
             link.waiting.append(frame)
