@@ -175,15 +175,19 @@ async function show(found) {
   history.replaceState(null, "", `?version=${version}&prediction=${id}`);
 }
 
-// Asks for the same call as the form stands now: with the names of files, not their content.
+let asking = new AbortController();
+
+// Asks for the same call as the form stands now: with the names of files, not their content. The last one who asks is answered.
 async function refresh(form) {
+  asking.abort();
+  const { signal } = (asking = new AbortController());
   const body = new FormData();
   for (const [name, value] of new FormData(form)) {
     if (!(value instanceof File)) body.append(name, value);
     else if (value.name) body.append(`${name}.url`, `file:${value.name}`);
   }
   try {
-    const answer = await fetch(form.dataset.snippets, { method: "POST", body });
+    const answer = await fetch(form.dataset.snippets, { method: "POST", body, signal });
     if (!answer.ok) return;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("snippets");
     const old = [...document.querySelectorAll("#snippets pre")];

@@ -82,8 +82,9 @@ class Follower {
     this.parts = Number(panel.dataset.parts || 0);
     this.pre = panel.querySelector("[data-logs]");
     this.logsHave = this.pre?.textContent.length ?? 0;
-    for (const form of panel.querySelectorAll("[data-cancel]")) form.addEventListener("submit", (event) => this.cancel(event));
-    for (const link of panel.querySelectorAll("[data-share]")) link.addEventListener("click", share);
+    // A panel may be taken again, by the next one who follows it.
+    for (const form of panel.querySelectorAll("[data-cancel]")) form.onsubmit = (event) => this.cancel(event);
+    for (const link of panel.querySelectorAll("[data-share]")) link.onclick = share;
     clearTimeout(this.waiting);
     if (panel.dataset.status === "Starting" && this.part) this.waiting = setTimeout(() => this.refresh(), WAITING_MS);
     if (this.pre) this.pre.scrollTop = this.pre.scrollHeight;

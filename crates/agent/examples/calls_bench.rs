@@ -164,6 +164,7 @@ fn spec(app: AppId, log: Arc<clunk_agent::AppLog>, concurrency: u32) -> ReplicaS
         id: ContainerId::fresh(),
         root: RootFs { lowers: vec!["/".into()], upper: Upper::Scratch },
         mounts: Vec::new(),
+        gpus: Vec::new(),
         argv: vec!["runner".into()],
         env: Vec::new(),
         workdir: "/".into(),

@@ -13,6 +13,9 @@ use crate::payload::Payload;
 use crate::replica::{CANCEL_GRACE, LONG_CANCEL_GRACE};
 use crate::value::{MAX_FILES, Part};
 
+/// Calls that a process of its kind may have before their turn: it then never waits for the next one.
+pub const AHEAD_MAX: u32 = 4;
+
 /// One call for a replica.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
@@ -49,6 +52,10 @@ struct Seat {
     link: Option<Arc<Link>>,
     /// Places that are taken: calls, and batches.
     taken: u32,
+    /// Calls beyond its places that it takes before their turn; it works them off in their order.
+    ahead: u32,
+    /// Of those, the ones that were canceled.
+    canceled_ahead: u32,
 }
 
 /// Calls that wait until a process has a place.
@@ -89,6 +96,8 @@ pub(crate) enum Canceling {
     Done,
     /// It had no place yet.
     Waited,
+    /// Its turn has not come; the process hears of it in time.
+    Ahead(Arc<Link>),
     Running {
         link: Arc<Link>,
         seat: usize,
@@ -146,7 +155,8 @@ impl Table {
 
     /// The process with the fewest calls, of those that have a place.
     fn free_seat(&self) -> Option<usize> {
-        let free = |seat: &&(usize, &Seat)| seat.1.link.is_some() && seat.1.taken < self.concurrency;
+        let free =
+            |seat: &&(usize, &Seat)| seat.1.link.is_some() && seat.1.taken < self.concurrency + seat.1.ahead;
         let seats = self.seats.iter().enumerate();
         seats.filter(|seat| free(&seat)).min_by_key(|(_, seat)| seat.taken).map(|(at, _)| at)
     }
@@ -196,7 +206,40 @@ impl Table {
 
     /// A process takes calls from now on.
     pub fn seat(&mut self, at: usize, link: Arc<Link>) {
-        self.seats[at] = Seat { link: Some(link), taken: 0 };
+        self.seats[at] = Seat { link: Some(link), ..Seat::default() };
+    }
+
+    /// A process takes so many calls before their turn.
+    pub fn allow_ahead(&mut self, at: usize, calls: u64) {
+        if self.concurrency == 1 {
+            self.seats[at].ahead = calls.min(AHEAD_MAX.into()) as u32;
+        }
+    }
+
+    /// Whether calls run one after the other, in the order of their numbers.
+    fn is_serial(&self) -> bool {
+        self.concurrency == 1 && self.seats.len() == 1 && self.batches.is_empty()
+    }
+
+    /// Whether a call has to wait in its process for one that came before it.
+    fn is_ahead(&self, number: u64, at: usize) -> bool {
+        let others = self.calls.iter().filter(|(other, call)| **other < number && call.seat == at);
+        self.concurrency == 1 && self.seats[at].taken > 1 && others.count() > 0
+    }
+
+    /// The turn of a process's next call has come. Whether that one is to end, and has to have ended soon.
+    pub fn turn(&mut self, at: usize, now: Instant) -> bool {
+        if self.seats[at].canceled_ahead == 0 {
+            return false;
+        }
+        let calls = self.calls.iter().filter(|(_, call)| call.seat == at);
+        let Some((number, call)) = calls.min_by_key(|(number, _)| **number) else { return false };
+        if !call.canceled {
+            return false;
+        }
+        self.deadlines.push_back((now + CANCEL_GRACE, *number));
+        self.seats[at].canceled_ahead -= 1;
+        true
     }
 
     /// A process takes no more calls; the ones it had, rising. They are orphans until they are told of.
@@ -257,8 +300,19 @@ impl Table {
     /// Marks a call as canceled, and when it has to have ended.
     pub fn cancel(&mut self, number: u64, now: Instant) -> Canceling {
         let seat = self.calls.get(&number).map(|call| call.seat);
+        if let Some(at) = seat.filter(|at| self.is_ahead(number, *at)) {
+            let call = self.calls.get_mut(&number);
+            let again = call.is_none_or(|call| std::mem::replace(&mut call.canceled, true));
+            return match self.seats[at].link.clone() {
+                Some(link) if !again => {
+                    self.seats[at].canceled_ahead += 1;
+                    Canceling::Ahead(link)
+                }
+                _ => Canceling::Done,
+            };
+        }
         // Of a batch all are in one place.
-        let shared = seat.is_some_and(|seat| self.seats[seat].taken > 1);
+        let shared = seat.is_some_and(|seat| self.seats[seat].taken.min(self.concurrency) > 1);
         if let Some(call) = self.calls.get_mut(&number) {
             let link = self.seats[call.seat].link.clone();
             return match (std::mem::replace(&mut call.canceled, true), link) {
@@ -329,9 +383,14 @@ impl Table {
 
     /// The call in a frame's header, or the only one that runs when the output does not say. One more event of it is
     /// about to be logged.
-    pub fn logging_call(&self, number: u64) -> Option<(u64, CallId)> {
+    pub fn logging_call(&mut self, number: u64) -> Option<(u64, CallId)> {
+        if number == 0 {
+            // Whose output it is can be told of one call at a time only.
+            self.seats.iter_mut().for_each(|seat| seat.ahead = 0);
+        }
         let (number, call) = match self.calls.get_key_value(&number) {
             None if number == 0 && self.calls.len() == 1 => self.calls.iter().next(),
+            None if number == 0 && self.is_serial() => self.calls.iter().min_by_key(|(number, _)| **number),
             found => found,
         }?;
         call.logged.fetch_add(1, Ordering::Relaxed);
@@ -357,111 +416,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn call(number: u64) -> Dispatch {
-        Dispatch {
-            number,
-            id: CallId::fresh(),
-            control: String::new(),
-            payload: Payload::from(&b""[..]),
-            logged: Arc::default(),
-        }
-    }
-
-    fn link() -> Arc<Link> {
-        let (one, _two) = std::os::unix::net::UnixStream::pair().unwrap();
-        Link::new(one.into(), Arc::default()).unwrap().0
-    }
-
-    fn give(table: &mut Table, numbers: &[u64], batch: bool) {
-        let calls: Vec<_> = numbers.iter().map(|number| call(*number)).collect();
-        table.take_in(&calls, batch, &mut Touched::default());
-    }
-
-    #[tokio::test]
-    async fn calls_go_where_the_fewest_are_and_wait_when_all_places_are_taken() {
-        let mut table = Table::new(2, 2);
-        give(&mut table, &[1], false);
-        assert_eq!(table.waiting.len(), 1, "no process is there yet");
-        table.seat(0, link());
-        table.seat(1, link());
-        table.place_waiting(&mut Touched::default());
-        give(&mut table, &[2, 3, 4, 5], false);
-        assert_eq!(table.seats.iter().map(|seat| seat.taken).collect::<Vec<_>>(), [2, 2]);
-        assert_eq!((table.calls.len(), table.waiting.len()), (4, 1));
-        assert!(table.answer(0, 1).is_some() && table.answer(0, 1).is_none());
-        give(&mut table, &[6], false);
-        assert_eq!(table.waiting.len(), 2, "the one that waited comes first");
-        table.place_waiting(&mut Touched::default());
-        assert!(table.calls.contains_key(&5) && !table.calls.contains_key(&6));
-        let lost = table.unseat(0);
-        assert_eq!(lost, [3, 5]);
-        table.told(&[3]);
-        assert_eq!((table.close(), table.clear()), (vec![6], vec![2, 4, 5]));
-    }
-
-    #[tokio::test]
-    async fn a_batch_takes_one_place_until_its_last_answer() {
-        let mut table = Table::new(1, 1);
-        table.seat(0, link());
-        give(&mut table, &[1, 2, 3], true);
-        give(&mut table, &[4], false);
-        for number in [1, 2] {
-            assert!(table.answer(0, number).is_some());
-            assert_eq!(table.free_seat(), None);
-        }
-        assert!(table.answer(0, 3).is_some());
-        assert_eq!((table.free_seat(), table.batches.len()), (Some(0), 0));
-    }
-
-    #[tokio::test]
-    async fn only_calls_that_still_run_are_overdue() {
-        let mut table = Table::new(8, 1);
-        table.seat(0, link());
-        give(&mut table, &[1, 2], false);
-        let now = Instant::now();
-        assert!(matches!(table.cancel(1, now), Canceling::Running { seat: 0, .. }));
-        assert!(matches!(table.cancel(1, now), Canceling::Done));
-        assert!(matches!(table.cancel(9, now), Canceling::Done));
-        assert!(table.answer(0, 1).is_some());
-        // It had company when it was canceled, and has gone.
-        assert_eq!(table.overdue(now + LONG_CANCEL_GRACE), None);
-        assert!(matches!(table.cancel(2, now), Canceling::Running { .. }));
-        assert_eq!(table.overdue(now), None);
-        assert_eq!(table.overdue(now + CANCEL_GRACE), Some(0));
-        give(&mut table, &[3], false);
-        assert!(matches!(table.cancel(3, now), Canceling::Running { .. }));
-        assert_eq!(table.overdue(now + CANCEL_GRACE), None);
-        assert_eq!(table.overdue(now + LONG_CANCEL_GRACE), Some(0));
-    }
-
-    #[tokio::test]
-    async fn a_call_that_deals_with_its_cancel_has_longer_once() {
-        let mut table = Table::new(1, 1);
-        table.seat(0, link());
-        give(&mut table, &[1], false);
-        let now = Instant::now();
-        table.interrupted(0, 1, now);
-        assert!(table.deadlines.is_empty(), "nobody canceled it");
-        assert!(matches!(table.cancel(1, now), Canceling::Running { .. }));
-        table.interrupted(0, 1, now);
-        table.interrupted(0, 1, now + CANCEL_GRACE);
-        assert_eq!(table.overdue(now + CANCEL_GRACE), None);
-        assert_eq!(table.overdue(now + LONG_CANCEL_GRACE), Some(0));
-    }
-
-    #[tokio::test]
-    async fn the_window_counts_what_was_credited() {
-        let mut table = Table::new(1, 1);
-        table.seat(0, link());
-        give(&mut table, &[1], false);
-        let mut within = |number| table.yielded(0, number).map(|parts| parts.is_ok());
-        assert!((0..WINDOW).all(|_| within(1) == Some(true)));
-        assert_eq!(within(7), None);
-        assert!(table.credit(1, 2).is_some());
-        let mut within = |number| table.yielded(0, number).map(|parts| parts.is_ok());
-        assert_eq!([0; 3].map(|_| within(1)), [Some(true), Some(true), Some(false)]);
-    }
-}
+mod tests;

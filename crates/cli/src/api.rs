@@ -7,7 +7,7 @@ use clunk_core::api::{CLIENT_HEADER, ErrorAnswer};
 use clunk_core::error::ErrorCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use ureq::http::Response;
+use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
 use crate::home::Target;
@@ -43,6 +43,15 @@ impl Client {
         let answer =
             request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call();
         read(self.check(answer)?)
+    }
+
+    /// Whether there is something at a path.
+    pub fn has(&self, path: &str) -> anyhow::Result<bool> {
+        let request = self.agent.get(format!("{}{path}", self.target.url));
+        match request.header("authorization", self.bearer()).header(CLIENT_HEADER, client_name()).call() {
+            Ok(answer) if answer.status() == StatusCode::NOT_FOUND => Ok(false),
+            answer => self.check(answer).map(|_| true),
+        }
     }
 
     pub fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {

@@ -162,6 +162,23 @@ impl Recipe {
         let keys: Vec<Digest> = self.steps.iter().map(Step::key).collect();
         Digest::of_json(&(&self.base, keys))
     }
+
+    /// Trees that its steps read.
+    pub fn trees(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.steps.iter().filter_map(|step| match step {
+            Step::AddTree { tree } => Some(*tree),
+            Step::RunFunction(run) => Some(run.source),
+            Step::Dockerfile { context, .. } => *context,
+            Step::AptInstall { .. }
+            | Step::PipInstall(_)
+            | Step::RunCommands { .. }
+            | Step::Env { .. }
+            | Step::Workdir { .. }
+            | Step::Download(_)
+            | Step::Entrypoint { .. }
+            | Step::Cmd { .. } => None,
+        })
+    }
 }
 
 impl Step {

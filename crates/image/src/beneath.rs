@@ -27,6 +27,9 @@ const MAX_DEPTH: usize = 256;
 /// Copying in smaller pieces costs measurably more system calls; larger ones gain nothing.
 const COPY_BYTES: usize = 128 << 10;
 
+/// Permissions of a file that may lie in several layers under one name each.
+const SHARED_MODE: u32 = 0o644;
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Who owns files on disk that belong to a user inside containers.
@@ -119,14 +122,39 @@ impl Root {
         };
         let mut file = File::from(fd);
         let written = copy(content, &mut file)?;
-        if let Some((uid, gid)) = self.ids.owner(meta.uid, meta.gid) {
-            fs::fchown(&file, Some(uid), Some(gid))?;
-        }
-        fs::fchmod(&file, self.ids.file_mode(meta.mode))?;
-        if let Some(mtime) = meta.mtime_s {
-            fs::futimens(&file, &times(mtime))?;
-        }
+        self.finish_file(&file, meta)?;
         Ok(written)
+    }
+
+    fn finish_file(&self, file: &File, meta: Meta) -> io::Result<()> {
+        if let Some((uid, gid)) = self.ids.owner(meta.uid, meta.gid) {
+            fs::fchown(file, Some(uid), Some(gid))?;
+        }
+        fs::fchmod(file, self.ids.file_mode(meta.mode))?;
+        if let Some(mtime) = meta.mtime_s {
+            fs::futimens(file, &times(mtime))?;
+        }
+        Ok(())
+    }
+
+    /// A new file that shares its room on the disk with another one, which never changes: a clone where the file system
+    /// makes such, else another name of it when its permissions fit. False: neither can be had, and nothing was made.
+    pub fn share(&mut self, path: &[u8], meta: Meta, content: &File, source: &Path) -> io::Result<bool> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        remove(parent.as_fd(), &name)?;
+        let file = File::from(fs::openat(&parent, &name, flags, Mode::from_raw_mode(0o600))?);
+        if fs::ioctl_ficlone(&file, content).is_ok() {
+            self.finish_file(&file, meta)?;
+            return Ok(true);
+        }
+        drop(file);
+        remove(parent.as_fd(), &name)?;
+        // Its only other name is in a folder that containers do not see: theirs to read, nobody's to write.
+        if meta.mode != SHARED_MODE || self.finish_file(content, meta).is_err() {
+            return Ok(false);
+        }
+        Ok(fs::linkat(fs::CWD, source, &parent, &name, AtFlags::empty()).is_ok())
     }
 
     /// A folder with these permissions, made or already there.

@@ -98,6 +98,7 @@ pub(crate) async fn run(
         id: ContainerId::fresh(),
         root: RootFs { lowers: job.lowers, upper },
         mounts: job.mounts,
+        gpus: Vec::new(),
         argv: job.argv,
         env: job.env.into_iter().collect(),
         workdir: job.workdir,

@@ -163,8 +163,14 @@ impl ImageError {
             Self::Fetch { .. } | Self::Status { .. } => {
                 "check the network and proxy settings, then build again; finished steps are kept".into()
             }
-            Self::RegistryUnreachable { .. } => {
-                "check the registry's name and this machine's network and proxy settings".into()
+            Self::RegistryUnreachable { reference, .. } => {
+                let check = "check the registry's name and this machine's network and proxy settings";
+                if reference.starts_with("python:") {
+                    let pythons = crate::debian::pythons();
+                    format!("{check}; Python {pythons} come from Debian's packages, without a registry")
+                } else {
+                    check.into()
+                }
             }
             Self::RegistryDenied { .. } => {
                 "check that the image's name is right, and give credentials that may pull it".into()

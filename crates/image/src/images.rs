@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::fetch::Http;
 use crate::flight::Flights;
 use crate::image::{Chain, LayerRef};
-use crate::layer::{Layers, now_ms, read_json, remove_leftovers};
+use crate::layer::{Aside, Layers, now_ms, read_json, remove_leftovers};
 use crate::{
     BlobSource, BuildEvent, BuiltImage, HostSettings, ImageError, ImageSummary, LayerSize, PartialImage,
     Python, trees,
@@ -198,6 +198,28 @@ impl Images {
             Ok(freed)
         });
         Ok(freed + downloads.await?)
+    }
+
+    /// Trees that images were made from.
+    pub fn recipe_trees(&self) -> HashSet<Digest> {
+        self.0.records().values().flat_map(|record| record.recipe.trees().collect::<Vec<_>>()).collect()
+    }
+
+    /// Trees that are laid out.
+    pub fn trees(&self) -> Vec<Digest> {
+        let folder = std::fs::read_dir(self.0.context.layers.state().join("trees"));
+        let entries = folder.into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+    }
+
+    /// Takes out trees that no image stands on and that are not to be kept; blocks.
+    pub fn put_trees_aside(&self, keep: impl Fn(Digest) -> bool) -> Result<Aside, ImageError> {
+        let stacks: HashSet<LayerRef> =
+            self.0.records().values().flat_map(|record| record.chain.stack.clone()).collect();
+        self.0.context.layers.put_unwanted_aside(|layer, _| match layer {
+            LayerRef::Layer(_) => true,
+            LayerRef::Tree(digest) => stacks.contains(layer) || keep(*digest),
+        })
     }
 
     /// A folder with the tree's files for overlayfs; made once for each content.

@@ -202,7 +202,15 @@ impl Layers {
 
     /// Removes layers that are not wanted and not in use; says how many bytes that freed.
     pub fn prune(&self, wanted: impl Fn(&LayerRef, Option<&LayerMeta>) -> bool) -> Result<u64, ImageError> {
-        let mut freed = 0;
+        Ok(self.put_unwanted_aside(wanted)?.remove())
+    }
+
+    /// Takes layers out that are not wanted and not in use.
+    pub fn put_unwanted_aside(
+        &self,
+        wanted: impl Fn(&LayerRef, Option<&LayerMeta>) -> bool,
+    ) -> Result<Aside, ImageError> {
+        let mut aside = Aside { paths: Vec::new(), bytes: 0, ids: self.ids.clone() };
         for (folder, of) in
             [("layers", LayerRef::Layer as fn(Digest) -> LayerRef), ("trees", LayerRef::Tree as fn(_) -> _)]
         {
@@ -220,14 +228,11 @@ impl Layers {
                 if pins.contains_key(&layer) {
                     continue;
                 }
-                let size = meta.map_or(0, |meta| meta.size_bytes);
-                let trash = self.put_aside(&entry.path())?;
-                drop(pins);
-                remove(&trash, &self.ids);
-                freed += size;
+                aside.bytes += meta.map_or(0, |meta| meta.size_bytes);
+                aside.paths.push(self.put_aside(&entry.path())?);
             }
         }
-        Ok(freed)
+        Ok(aside)
     }
 
     /// Out of the way at once, and then away.
@@ -241,6 +246,22 @@ impl Layers {
         let trash = self.state.join("layers").join(format!("{TEMPORARY}{}", random_name()));
         fs::rename(path, &trash).map_err(|error| ImageError::io("remove", path, error))?;
         Ok(trash)
+    }
+}
+
+/// Layers that were taken out. Those that are not removed go when the folder is opened next.
+#[must_use = "what was put aside is still on the disk"]
+pub struct Aside {
+    paths: Vec<PathBuf>,
+    bytes: u64,
+    ids: Ids,
+}
+
+impl Aside {
+    /// May take long. Says how many bytes that freed.
+    pub fn remove(self) -> u64 {
+        self.paths.iter().for_each(|path| remove(path, &self.ids));
+        self.bytes
     }
 }
 

@@ -56,6 +56,7 @@ pub use fetch::install_cryptography;
 pub use host::{CA_PATH, HostSettings, Secret};
 pub use image::{BuiltImage, DEFAULT_PATH, ImageConfig, ImageSummary, LayerSize, PartialImage, Python};
 pub use images::{Images, ImagesConfig, InUse};
+pub use layer::Aside;
 
 /// Where the runner is in every container.
 pub const RUNNER_PATH: &str = "/.clunk";

@@ -35,6 +35,9 @@ pub(crate) enum Content {
     Folder,
 }
 
+/// Bytes from which on a file shares its room on the disk with its blob. Of smaller ones little would be gained.
+const SHARE_MIN: u64 = 1 << 20;
+
 /// Folders that are not as others when an image does not say.
 const SPECIAL_FOLDERS: &[(&[u8], u32)] = &[(b"/tmp", 0o1777), (b"/var/tmp", 0o1777), (b"/root", 0o700)];
 
@@ -148,7 +151,11 @@ fn write(
             Content::Blob(digest) => {
                 let source = context.blobs.path(*digest).ok_or(ImageError::BlobMissing(*digest))?;
                 let mut file = File::open(&source).map_err(|error| ImageError::io("read", &source, error))?;
-                root.file(&path, placed.meta, &mut file).map_err(failed)?;
+                let shared = file.metadata().is_ok_and(|meta| meta.len() >= SHARE_MIN)
+                    && root.share(&path, placed.meta, &file, &source).map_err(failed)?;
+                if !shared {
+                    root.file(&path, placed.meta, &mut file).map_err(failed)?;
+                }
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Times as JSON shows them.
 
-use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Writes a time as `2026-11-21T14:26:54.123456Z`.
@@ -9,9 +8,24 @@ pub fn write(time: SystemTime, out: &mut Vec<u8>) {
     let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = date(days);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let micros = since.subsec_micros();
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+    let micros = u64::from(since.subsec_micros());
+    let mut text = *b"0000-00-00T00:00:00.000000Z";
+    // Three of them are in every answer: digits by hand take a tenth of what formatting does.
+    for (place, mut number) in [
+        (0..4, year),
+        (5..7, month),
+        (8..10, day),
+        (11..13, hour),
+        (14..16, minute),
+        (17..19, second),
+        (20..26, micros),
+    ] {
+        for digit in text[place].iter_mut().rev() {
+            *digit += (number % 10) as u8;
+            number /= 10;
+        }
+    }
+    out.extend_from_slice(&text);
 }
 
 /// The day of the Gregorian calendar so many days after 1970-01-01, counted in years that begin with March.

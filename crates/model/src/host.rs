@@ -89,6 +89,7 @@ impl HostConfig {
                 id: ContainerId::fresh(),
                 root: RootFs { lowers: vec!["/".into()], upper: Upper::Scratch },
                 mounts: Vec::new(),
+                gpus: Vec::new(),
                 argv: argv.clone(),
                 env: env.clone(),
                 workdir: source_root.clone(),

@@ -35,6 +35,9 @@ const DRAIN: Duration = Duration::from_secs(20);
 const LAST_WEBHOOKS: Duration = Duration::from_secs(5);
 /// After that, connections may take so long to read their answers.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// A timer that is always there and due before any head's: a first timer wakes the executor from its sleep, which every
+/// request of a single connection would pay for.
+const BEAT: Duration = Duration::from_secs(30);
 /// After the system had no room for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -152,9 +155,15 @@ impl ModelServer {
             futures_util::future::join_all(drained).await;
             self.webhooks.drain(LAST_WEBHOOKS).await;
         };
+        let beating = async {
+            loop {
+                tokio::time::sleep(BEAT).await;
+            }
+        };
         tokio::select! {
             () = accepting => {}
             () = ending => {}
+            () = beating => {}
         }
         drop(listener);
         closing.cancel();

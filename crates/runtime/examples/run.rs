@@ -42,6 +42,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
         id: ContainerId::fresh(),
         root: RootFs { lowers: vec![fs::canonicalize(PathBuf::from(rootfs))?], upper: Upper::Scratch },
         mounts: Vec::new(),
+        gpus: Vec::new(),
         argv: argv.to_vec(),
         env: vec![
             ("PATH".into(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),

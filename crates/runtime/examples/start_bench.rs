@@ -121,6 +121,7 @@ fn spec(bench: &Bench) -> ContainerSpec {
         id: ContainerId::fresh(),
         root: RootFs { lowers: vec![bench.owned.clone()], upper: Upper::Scratch },
         mounts: Vec::new(),
+        gpus: Vec::new(),
         argv: PROGRAM.map(str::to_owned).into(),
         env: vec![("PATH".into(), "/usr/bin:/bin".into())],
         workdir: "/".into(),

@@ -25,6 +25,7 @@ mod cgroup;
 pub mod contract;
 mod fake;
 mod fdpass;
+mod gpu;
 mod helper;
 mod native;
 mod net;
@@ -36,6 +37,7 @@ mod sys;
 mod wire;
 
 pub use fake::{FakeContainer, FakeRuntime};
+pub use gpu::machine_gpus;
 pub use helper::spawner_main;
 pub use native::{NativeConfig, NativeRuntime};
 pub use port::*;

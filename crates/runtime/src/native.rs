@@ -8,12 +8,14 @@ mod resolver;
 mod users;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 
-use crate::port::{Check, ContainerSpec, Network, Runtime, RuntimeError, Started, Swept, Upper};
-use crate::wire::{HelperConfig, PoolSize, ToHelper};
+use crate::gpu::Driver;
+use crate::port::{Check, ContainerSpec, Gpus, Network, Runtime, RuntimeError, Started, Swept, Upper};
+use crate::wire::{GpuPlan, HelperConfig, PoolSize, ToHelper};
 use container::Container;
 use link::Link;
 use users::Users;
@@ -27,11 +29,14 @@ pub struct NativeConfig {
     pub helper: Vec<String>,
     /// How many containers stand half made, so that a start is short. Each is a sleeping process.
     pub pool: PoolSize,
+    /// Where the NVIDIA driver's files lie: `proc/driver`, `dev`, `usr/lib` and the like below it. `/` is the machine's.
+    pub driver_root: PathBuf,
 }
 
 impl NativeConfig {
     pub fn new(state_dir: impl Into<PathBuf>, helper: Vec<String>) -> Self {
-        Self { state_dir: state_dir.into(), helper, pool: PoolSize { nat: 4, isolated: 2 } }
+        let pool = PoolSize { nat: 4, isolated: 2 };
+        Self { state_dir: state_dir.into(), helper, pool, driver_root: "/".into() }
     }
 }
 
@@ -44,6 +49,8 @@ struct Inner {
     config: NativeConfig,
     users: Users,
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
+    /// The executor of the first use. Links live there, whoever needs the next one: a model's thread ends with its model.
+    home: OnceLock<Handle>,
     /// Set by shutdown: no new helper is started after it.
     closed: std::sync::atomic::AtomicBool,
     /// So that the link's reader does not keep the runtime alive.
@@ -57,6 +64,7 @@ impl NativeRuntime {
             config,
             users: Users::find(),
             link: tokio::sync::Mutex::default(),
+            home: OnceLock::new(),
             closed: false.into(),
             me: me.clone(),
         });
@@ -101,12 +109,30 @@ impl Inner {
         if self.closed.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(RuntimeError::Helper("the runtime was shut down".into()));
         }
-        let link = Link::open(&self.config.helper, self.helper_config(), self.me.clone()).await?;
+        let open = Link::open(self.config.helper.clone(), self.helper_config(), self.me.clone());
+        let opened = self.home.get_or_init(Handle::current).spawn(open).await;
+        let link = opened.map_err(|error| RuntimeError::Helper(error.to_string()))??;
         *current = Some(link.clone());
         if let Some(reason) = link.no_network() {
             tracing::warn!(reason, "containers have no network");
         }
         Ok(link)
+    }
+
+    /// What the container's GPUs need of this machine; looked for at every start, so that no restart is needed after a
+    /// change of the driver.
+    async fn gpu_plan(&self, spec: &ContainerSpec) -> Result<Option<GpuPlan>, RuntimeError> {
+        if spec.gpus.is_empty() {
+            return Ok(None);
+        }
+        let (root, minors) = (self.config.driver_root.clone(), spec.gpus.clone());
+        let find = move || match Driver::find(&root) {
+            Some(driver) => driver.plan(&minors),
+            None => Err("no NVIDIA driver is loaded; `clunk doctor` says what is there".into()),
+        };
+        let found = tokio::task::spawn_blocking(find).await.unwrap_or_else(|error| Err(error.to_string()));
+        let refuse = |reason| RuntimeError::Start { id: spec.id, step: "GPU".into(), reason };
+        found.map(Some).map_err(refuse)
     }
 
     fn helper_config(&self) -> HelperConfig {
@@ -146,7 +172,7 @@ impl Runtime for NativeRuntime {
             }
             Upper::Keep { upper, .. } => (None, Some(upper.clone())),
         };
-        let plan = plan::container(&spec, scratch.as_deref())?;
+        let plan = plan::container(&spec, scratch.as_deref(), self.inner.gpu_plan(&spec).await?)?;
         let nat = match (spec.network, link.no_network()) {
             (Network::None, _) | (Network::NatOrNone, Some(_)) => false,
             (Network::Nat, Some(reason)) => return Err(RuntimeError::NoNetwork(reason)),
@@ -168,12 +194,16 @@ impl Runtime for NativeRuntime {
         checks::all(&self.inner.config, &self.inner.users, report.map_err(|error| error.to_string()))
     }
 
+    fn gpus(&self) -> Gpus {
+        Driver::find(&self.inner.config.driver_root).map(Driver::report).unwrap_or_default()
+    }
+
     async fn no_network(&self) -> Option<String> {
         self.inner.link().await.ok()?.no_network()
     }
 
     fn discard(&self, path: PathBuf) {
-        let Ok(executor) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(executor) = Handle::try_current() else { return };
         let inner = self.inner.clone();
         executor.spawn(async move {
             let asked =

@@ -15,6 +15,8 @@ pub struct ContainerSpec {
     pub id: ContainerId,
     pub root: RootFs,
     pub mounts: Vec<BindMount>,
+    /// The GPUs it may use, by [`Gpu::minor`]; it sees no others.
+    pub gpus: Vec<u32>,
     /// First the program, looked up on the PATH of `env` inside the container when it has no slash.
     pub argv: Vec<String>,
     /// The whole environment; nothing is inherited.
@@ -50,6 +52,24 @@ pub struct BindMount {
     pub source: PathBuf,
     pub target: String,
     pub read_only: bool,
+}
+
+/// NVIDIA GPUs of this machine; none without a loaded driver.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gpus {
+    /// Version of the driver.
+    pub driver: String,
+    pub list: Vec<Gpu>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpu {
+    /// The number in the name of its device node.
+    pub minor: u32,
+    /// As the driver says it: `NVIDIA H100 80GB HBM3`.
+    pub model: String,
+    /// Its place on the PCI bus, `0000:00:05.0`.
+    pub bus: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -173,6 +193,11 @@ pub trait Runtime: Send + Sync {
 
     /// What works here and what does not, one line each.
     async fn checks(&self) -> Vec<Check>;
+
+    /// The GPUs that containers can be given. Reads the driver's list anew.
+    fn gpus(&self) -> Gpus {
+        Gpus::default()
+    }
 
     /// Why containers have no network on this machine, and the mend; `None` when they have.
     async fn no_network(&self) -> Option<String> {

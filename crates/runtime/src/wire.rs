@@ -94,6 +94,7 @@ pub(crate) struct Plan {
     /// The upper directory outlives the container.
     pub keep: bool,
     pub binds: Vec<Bind>,
+    pub gpu: Option<GpuPlan>,
     pub hostname: String,
     pub limits: PlanLimits,
     pub program: ProgramPlan,
@@ -104,6 +105,28 @@ pub(crate) struct Bind {
     pub source: PathBuf,
     pub target: String,
     pub read_only: bool,
+}
+
+/// What a container with GPUs gets of the host; sources are paths of the host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct GpuPlan {
+    /// Character devices, of which each appears by its name in `/dev`.
+    pub nodes: Vec<PathBuf>,
+    /// The container's folder for `lib64`.
+    pub folder: String,
+    pub libraries: Vec<GpuLibrary>,
+    pub nvidia_smi: Option<PathBuf>,
+    /// Texts below `/proc/driver/nvidia`; of each GPU by its place on the bus.
+    pub proc_version: String,
+    pub proc_gpus: Vec<(String, String)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GpuLibrary {
+    pub source: PathBuf,
+    pub name: String,
+    /// Further names, by which programs look for it.
+    pub links: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

@@ -67,6 +67,7 @@ async fn the_fake_keeps_the_contract() {
             id: ContainerId::fresh(),
             root: RootFs { lowers: vec!["/".into()], upper: Upper::Scratch },
             mounts: Vec::new(),
+            gpus: Vec::new(),
             argv: argv.split('\n').map(str::to_owned).collect(),
             env: Vec::new(),
             workdir: "/".into(),

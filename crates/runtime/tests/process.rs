@@ -15,6 +15,7 @@ fn shell(script: &str) -> ContainerSpec {
         id: ContainerId::fresh(),
         root: RootFs { lowers: vec!["/".into()], upper: Upper::Scratch },
         mounts: Vec::new(),
+        gpus: Vec::new(),
         argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
         env: vec![("PATH".into(), "/usr/bin:/bin".into()), ("COLOUR".into(), "green".into())],
         workdir: "/tmp".into(),

@@ -7,6 +7,7 @@ pub mod endpoints;
 pub mod engine;
 mod guard;
 mod janitor;
+mod leftovers;
 pub mod memory;
 pub mod models;
 mod openapi;

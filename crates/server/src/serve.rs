@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{io_error, store_error};
 use crate::server::{Server, ServerError};
 use crate::state::{Bound, StateDir};
-use crate::{VERSION, door, endpoints, janitor};
+use crate::{VERSION, door, endpoints, janitor, leftovers};
 
 /// How long apps may take to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -54,6 +54,7 @@ pub async fn serve(
     server.engine.restore().await.map_err(|error| store_error(&error))?;
     server.models.start().await?;
     tokio::spawn(janitor::sweep(server.clone()));
+    tokio::spawn(leftovers::sweep(server.clone()));
     let socket = bind_socket(&state.path);
     let local = socket.map(|socket| serve_local(socket, router.clone(), drained.clone()));
     let remote = axum::serve(listener, router).with_graceful_shutdown(drained.clone().cancelled_owned());

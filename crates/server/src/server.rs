@@ -86,7 +86,7 @@ impl Server {
         };
         let models = Models::open(parts, path)?;
         let dialect = Arc::new(Dialect::new(Settings::from_env()?));
-        models.set_presenter(webhook_presenter(dialect.clone(), url));
+        models.set_presenter(webhook_presenter(dialect.clone()));
         Ok(Arc::new(Self {
             engine,
             models,

@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use clunk_core::Digest;
 use clunk_core::digest::Hasher;
@@ -55,11 +56,15 @@ impl Blobs {
         self.place(digest).exists()
     }
 
-    /// Whether the blob is here with this many bytes. One that is not what it should be is removed.
+    /// Whether the blob is here with this many bytes; from now on it counts as just used. One that is not what it should
+    /// be is removed.
     pub fn is_sound(&self, digest: Digest, size: u64) -> bool {
         let path = self.place(digest);
         match fs::metadata(&path) {
-            Ok(found) if found.len() == size => true,
+            Ok(found) if found.len() == size => {
+                touch(&path);
+                true
+            }
             Ok(_) => {
                 tracing::warn!(%digest, "removed a damaged blob");
                 let _ = fs::remove_file(&path);
@@ -81,7 +86,7 @@ impl Blobs {
     /// Stores one blob and returns its digest; it is on disk when this returns.
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
-        if !self.contains(digest) {
+        if !self.is_sound(digest, bytes.len() as u64) {
             let mut batch = self.batch();
             let mut writer = batch.begin(digest)?;
             writer.write(bytes)?;
@@ -100,7 +105,7 @@ impl Blobs {
             Ok(())
         })?;
         let digest = hasher.finish();
-        if !self.contains(digest) {
+        if !self.is_sound(digest, len) {
             let mut batch = self.batch();
             let mut writer = batch.begin(digest)?;
             read_whole(file, len, &mut chunk, |part| writer.write(part))?;
@@ -119,10 +124,56 @@ impl Blobs {
         }
     }
 
+    /// Every blob, and when it was last used: stored, or asked for by [`Blobs::is_sound`].
+    pub fn used(&self) -> Result<Vec<(Digest, SystemTime)>, StoreError> {
+        let mut used = Vec::new();
+        let read = |folder: &Path| fs::read_dir(folder).map_err(file_error("list", folder));
+        for folder in read(&self.root)?.flatten().map(|entry| entry.path()) {
+            if folder == self.temporary || !folder.is_dir() {
+                continue;
+            }
+            for entry in read(&folder)?.flatten() {
+                let digest = entry.file_name().to_str().and_then(|name| name.parse().ok());
+                let time = entry.metadata().and_then(|meta| meta.modified());
+                used.extend(digest.zip(time.ok()));
+            }
+        }
+        Ok(used)
+    }
+
+    /// Takes a blob out if it was not used since; the file is to be removed by the caller, or goes at the next start.
+    pub fn put_aside(&self, digest: Digest, unused_since: SystemTime) -> Result<Option<PathBuf>, StoreError> {
+        let path = self.place(digest);
+        let used = fs::metadata(&path).and_then(|meta| meta.modified());
+        if used.is_ok_and(|used| used >= unused_since) {
+            return Ok(None);
+        }
+        let aside = self.temporary.join(random_name());
+        match fs::rename(&path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file_error("remove", &path)(error)),
+            Ok(()) => Ok(Some(aside)),
+        }
+    }
+
     /// Starts storing several blobs with one sync.
     pub fn batch(&self) -> Batch<'_> {
         Batch { blobs: self, written: Vec::new() }
     }
+}
+
+/// Counts as used now. What cannot be marked goes a little earlier than it could.
+fn touch(path: &Path) {
+    let now = File::open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    if let Err(error) = now {
+        tracing::debug!(path = %path.display(), %error, "could not mark a blob as used");
+    }
+}
+
+fn random_name() -> String {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).expect("the kernel gives random bytes");
+    hex::encode(random)
 }
 
 /// Gives the first `len` bytes of a file, part by part; a shorter file is an error.
@@ -169,9 +220,7 @@ impl BlobWriter {
 
 impl Batch<'_> {
     pub fn begin(&mut self, expected: Digest) -> Result<BlobWriter, StoreError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).expect("the kernel gives random bytes");
-        let path = self.blobs.temporary.join(hex::encode(random));
+        let path = self.blobs.temporary.join(random_name());
         let file = File::create_new(&path).map_err(file_error("create", &path))?;
         Ok(BlobWriter { file, path, hasher: Hasher::default(), expected })
     }
@@ -237,6 +286,25 @@ mod tests {
         assert!(!blobs.is_sound(digest, 5) && !blobs.contains(digest));
         blobs.put(b"hello").unwrap();
         assert!(blobs.is_sound(digest, 5));
+    }
+
+    #[test]
+    fn only_what_was_not_used_since_is_put_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(folder.path()).unwrap();
+        let digest = blobs.put(b"hello").unwrap();
+        let place = blobs.path(digest).unwrap();
+        let old = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1000);
+        File::open(&place).unwrap().set_modified(old).unwrap();
+        assert_eq!(blobs.used().unwrap(), [(digest, old)]);
+        let later = old + std::time::Duration::from_secs(1);
+        assert_eq!(blobs.put_aside(digest, old).unwrap(), None);
+        blobs.put(b"hello").unwrap();
+        assert_eq!(blobs.put_aside(digest, later).unwrap(), None, "it was just put again");
+        File::open(&place).unwrap().set_modified(old).unwrap();
+        let aside = blobs.put_aside(digest, later).unwrap().unwrap();
+        assert!(!blobs.contains(digest) && aside.exists());
+        assert!(!Blobs::open(folder.path()).unwrap().contains(digest) && !aside.exists());
     }
 
     #[test]

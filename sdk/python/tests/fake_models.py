@@ -5,6 +5,12 @@ import secrets
 import stat
 import sys
 import textwrap
+from base64 import b64encode
+
+HELLO = """
+    class Runner(BaseRunner):
+        def run(self, prompt: str, steps: int = Input(default=5, ge=1, le=9)) -> str: ...
+"""
 
 FAKE_CLUNK = '''\
 #!{python}
@@ -55,6 +61,16 @@ def cog_project(folder, predictor, settings='run: "run.py:Runner"\n', **files):
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(header + textwrap.dedent(text))
     return folder
+
+
+def pushed(clunk, name="ada/hello"):
+    done = clunk("push", "hello", name)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().partition(":")[2]
+
+
+def data_url(data, kind="image/png"):
+    return f"data:{kind};base64,{b64encode(data).decode()}"
 
 
 class FakeModels:
@@ -129,7 +145,7 @@ class FakeModels:
             made = json.loads(body)
             if made["version"] not in self.versions:
                 return problem(422, "there is no such version")
-            return 201, self._start(made["input"], "predictions")
+            return 201, self._start(made["input"], "predictions", made["version"])
         if parts[-1] == "cancel":
             self.canceled.append(parts[1])
             return 200, {}
@@ -140,7 +156,7 @@ class FakeModels:
             return problem(404, f"there is no model {name}")
         model = self.models[name]
         if rest[-1:] == ["trainings"]:
-            training = self._start(json.loads(body)["input"], "trainings")
+            training = self._start(json.loads(body)["input"], "trainings", rest[1])
             training["destination"] = json.loads(body)["destination"]
             return 201, training
         if not rest:
@@ -168,10 +184,11 @@ class FakeModels:
         self.files[name] = content[:-2]
         return f"{self.url}/files/{name}/data"
 
-    def _start(self, inputs, kind):
+    def _start(self, inputs, kind, version):
         made = secrets.token_hex(13)
-        urls = {"get": f"{self.url}/replicate/v1/{kind}/{made}"}
-        self.predictions[made] = {"id": made, "status": "starting", "input": inputs, "output": None, "urls": urls}
+        more = {"urls": {"get": f"{self.url}/replicate/v1/{kind}/{made}"}, "version": version}
+        more["model"] = self.versions[version]["model"]
+        self.predictions[made] = {"id": made, "status": "starting", "input": inputs, "output": None, **more}
         return dict(self.predictions[made])
 
     def _events(self, prediction_id, headers):
@@ -182,7 +199,8 @@ class FakeModels:
         prediction["status"] = "failed" if failed else "succeeded"
         prediction["error"] = failed[0] if failed else None
         prediction["output"] = outputs if len(outputs) > 1 else outputs[0] if outputs else None
-        events = [*(each for each in events if each[0] != "failed"), ("done", dict(prediction))]
+        record = {key: prediction[key] for key in ("id", "status", "error", "output")}
+        events = [*(each for each in events if each[0] != "failed"), ("done", record)]
         after = int(headers.get("last-event-id") or 0)
         self.resumed.append(after)
         numbered = list(enumerate(events, 1))[after:]

@@ -1,37 +1,9 @@
 """`clunk push`, `run DIR`, `run owner/name`, `train` and `model`, against a fake server."""
 
 import json
-from base64 import b64encode
 
 import pytest
-from fake_models import cog_project, fake_clunk
-
-HELLO = """
-    class Runner(BaseRunner):
-        def run(self, prompt: str, steps: int = Input(default=5, ge=1, le=9)) -> str: ...
-"""
-
-
-@pytest.fixture
-def clunk(project, server, tmp_path):
-    """Runs `clunk WORDS...` in the project, whose folder `hello` is a Cog model."""
-    program = fake_clunk(tmp_path)
-    cog_project(project.folder / "hello", HELLO)
-
-    def run(*words, **options):
-        return project.python("-m", "clunk", *words, env={"CLUNK_BIN": program, **options.pop("env", {})}, **options)
-
-    run.folder = project.folder
-    run.models = server.models
-    run.server = server
-    return run
-
-
-def pushed(clunk, name="ada/hello"):
-    done = clunk("push", "hello", name)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip().partition(":")[2]
-
+from fake_models import HELLO, cog_project, data_url, pushed
 
 # push
 
@@ -133,6 +105,9 @@ def test_concurrency_needs_an_async_predictor(clunk):
     pushed(clunk)
     (record,) = clunk.models.versions.values()
     assert record["pushed"]["predict"]["policy"]["concurrency"] == {"max_inputs": 4}
+    # A trainer alone runs one at a time, whatever stands there.
+    cog_project(clunk.folder / "hello", HELLO, 'train: "train.py:train"\nmax_concurrency: 4\n', train__py=TRAIN)
+    assert "names no predictor, and a version needs one" in clunk("train", "hello").stderr
 
 
 @pytest.mark.parametrize(
@@ -198,75 +173,6 @@ def test_a_stream_that_breaks_is_taken_up_where_it_was(clunk):
     assert clunk.models.resumed == [0, 3]
 
 
-def data_url(data, kind="image/png"):
-    return f"data:{kind};base64,{b64encode(data).decode()}"
-
-
-def file_model(clunk, returns="Path"):
-    cog_project(
-        clunk.folder / "hello", f"def run(image: Path, more: list[Path] = []) -> {returns}: ...", "run: run.py:run\n"
-    )
-    pushed(clunk)
-
-
-def test_files_go_in_and_come_out(clunk):
-    file_model(clunk)
-    (clunk.folder / "in.png").write_bytes(b"\x89PNG small")
-    seen = []
-
-    def behave(inputs):
-        seen.append(inputs)
-        clunk.models.files["f1"] = b"made"
-        return [("output", {"index": 0, "output": f"{clunk.server.url}/files/f1/blurred.png?expiry=1&signature=x"})]
-
-    clunk.models.behave = behave
-    done = clunk(
-        "run",
-        "ada/hello",
-        "-i",
-        "image=@in.png",
-        "-i",
-        "more=@in.png",
-        "-i",
-        "more=https://example.com/x",
-        "-o",
-        "out.png",
-    )
-    assert (done.returncode, done.stdout) == (0, "out.png\n"), done.stderr
-    assert (clunk.folder / "out.png").read_bytes() == b"made"
-    assert seen[0]["image"] == data_url(b"\x89PNG small")
-    assert seen[0]["more"] == [data_url(b"\x89PNG small"), "https://example.com/x"]
-    # Nobody asked for the name of the second one, and it does not overwrite the first.
-    for name in ("data.png", "data-1.png"):
-        clunk.models.behave = lambda inputs: [
-            ("output", {"index": 0, "output": f"{clunk.server.url}/files/f1/data.png"})
-        ]
-        assert clunk("run", "ada/hello", "-i", "image=@in.png").stdout == f"{name}\n"
-    piped = clunk("run", "ada/hello", "-i", "image=@in.png", "-o", "-")
-    assert piped.stdout == "made"
-
-
-def test_a_large_file_is_uploaded_first(clunk):
-    file_model(clunk)
-    data = bytes(range(256)) * 2000
-    (clunk.folder / "in.bin").write_bytes(data)
-    seen = []
-    clunk.models.behave = lambda inputs: seen.append(inputs) or [("output", {"index": 0, "output": data_url(b"x")})]
-    assert clunk("run", "ada/hello", "-i", "image=@in.bin", "-o", "out/").stdout == "out/output.png\n"
-    assert seen[0]["image"] == f"{clunk.server.url}/files/file0/data"
-    assert clunk.models.files["file0"] == data
-
-
-def test_several_files_have_names_of_their_own(clunk):
-    file_model(clunk, "list[Path]")
-    clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": [data_url(b"0"), data_url(b"1")]})]
-    done = clunk("run", "ada/hello", "-i", "image=https://example.com/a", "-o", "out.png")
-    assert done.stdout == "out.0.png\nout.1.png\n"
-    assert [(clunk.folder / f"out.{number}.png").read_bytes() for number in range(2)] == [b"0", b"1"]
-    whole = json.loads(clunk("run", "ada/hello", "-i", "image=https://example.com/a", "-o", "j.png", "--json").stdout)
-    assert whole["output"] == ["j.0.png", "j.1.png"]
-
-
 def test_a_prediction_that_fails_says_why(clunk):
     pushed(clunk)
     clunk.models.behave = lambda inputs: [("logs", {"text": "Traceback\n"}), ("failed", "ValueError: bad thing")]
@@ -275,11 +181,28 @@ def test_a_prediction_that_fails_says_why(clunk):
     assert done.stderr.startswith("Traceback\nerror: ValueError: bad thing\nhint: clunk call logs ")
 
 
+def test_a_package_that_the_image_lacks(clunk):
+    pushed(clunk)
+    clunk.models.behave = lambda inputs: [("failed", "ModuleNotFoundError: No module named 'torch.cuda'")]
+    done = clunk("run", "ada/hello", "-i", "prompt=a")
+    assert done.stderr.endswith("hint: name the package of torch in the file of build.python_requirements in cog.yaml\n")
+
+
 def test_one_that_is_not_waited_for(clunk):
     pushed(clunk)
     done = clunk("run", "ada/hello", "-i", "prompt=a", "--detach")
-    assert done.stdout.strip() in clunk.models.predictions
+    made = done.stdout.strip()
+    assert made in clunk.models.predictions
     assert clunk.models.resumed == []
+    # What it is told to do next shows the output.
+    assert done.stderr.rstrip().endswith(f"its output: clunk predict {made}")
+    assert clunk("predict", made).stdout == '{"prompt": "a"}\n'
+    assert json.loads(clunk("predict", made, "--json").stdout) == clunk.models.predictions[made]
+    assert "has its inputs already" in clunk("predict", made, "-i", "prompt=b").stderr
+    # Also when nobody knows any more what its output is.
+    clunk("model", "delete", "ada/hello", "--yes")
+    assert clunk("predict", made, "-o", "out.txt").returncode == 0
+    assert (clunk.folder / "out.txt").read_text() == '{"prompt": "a"}\n'
 
 
 @pytest.mark.parametrize(
@@ -290,6 +213,7 @@ def test_one_that_is_not_waited_for(clunk):
         (["ada/hello", "-i", "prompt=a", "-i", "steps=x"], 2, "the input `steps` must be a whole number, not 'x'", ""),
         (["ada/hello", "-i", "prompt=a", "-i", "steps=10"], 2, "the input `steps` must be at most 9", ""),
         (["ada/hello", "-i", "prompt=a", "-i", "prompt=b"], 2, "the input `prompt` is given twice", ""),
+        (["ada/hello", "-i", "steps=x", "-i", "promt=a"], 2, "3 mistakes in the inputs:\n  the input `steps`", "--help"),
         (["ada/hello", "prompt=a"], 2, "unexpected argument 'prompt=a'", "-i prompt=a"),
         (["ada/hello", "-i", "prompt"], 2, "-i prompt has no value", "-i prompt=VALUE"),
         (["ada/hello", "-i"], 2, "-i needs a value", ""),
@@ -360,6 +284,23 @@ def test_a_training_makes_its_destination_and_saves_the_weights(clunk):
     assert "ada/mine" in clunk.models.models
     assert "run it: clunk run ada/mine" in done.stderr
     assert clunk("train", "hello", *words).returncode == 0
+
+
+def test_the_weights_of_a_project_become_a_model_of_their_own_and_stay_there(clunk):
+    cog_project(clunk.folder / "hello", HELLO, SETTINGS, train__py=TRAIN)
+    before = sorted(path.name for path in clunk.folder.iterdir())
+    url = f"{clunk.server.url}/files/f1/w.bin?expiry=1&signature=x"
+    clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": {"weights": url}})]
+    done = clunk("train", "hello", "-i", "data=https://example.com/x")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"weights": url}), done.stderr
+    assert "run it: clunk run ada/hello-trained" in done.stderr
+    assert "ada/hello-trained" in clunk.models.models
+    assert sorted(path.name for path in clunk.folder.iterdir()) == before
+    left = clunk("train", "hello", "-i", "data=https://example.com/x", "--detach")
+    assert f"clunk train {left.stdout.strip()}" in left.stderr
+    clunk.models.files["f1"] = b"weights"
+    assert clunk("train", left.stdout.strip(), "-o", "w.bin").returncode == 0
+    assert (clunk.folder / "w.bin").read_bytes() == b"weights"
 
 
 def test_a_training_that_cannot_be(clunk):

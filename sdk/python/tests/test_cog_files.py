@@ -151,6 +151,18 @@ def test_redirects_and_bodies_without_a_length(model, site):
     assert started.predict(a=site.page("/a.txt", b"", 302, Location=target)).output[0][:2] == ["a.txt", "arrived"]
     assert started.predict(a=site.page("/b", b"", 301, Location="/to/there.txt")).output[0][1] == "arrived"
     assert started.predict(a=site.page("/to/c", b"", 307, Location="there.txt")).output[0][1] == "arrived"
+    for location in ("/to/there.txt?next=https://example.com/", "../to/there.txt", target[5:]):
+        assert started.predict(a=site.page("/d/e", b"", 302, Location=location)).output[0][1] == "arrived", location
+
+    def second_page(request):
+        request.send_response(200 if request.path == "/more?page=2" else 302)
+        request.send_header("Location", "?page=2")
+        request.send_header("Content-Length", "4")
+        request.end_headers()
+        request.wfile.write(b"more")
+
+    site.pages["/more"] = second_page
+    assert started.predict(a=site.url + "/more").output[0][1] == "more"
     message = started.predict(a=site.page("/loop", b"", 302, Location="/loop")).error[1]
     assert "leads on and on" in message
     message = started.predict(a=site.page("/out", b"", 302, Location="file:///etc/passwd")).error[1]
@@ -254,6 +266,53 @@ def test_a_cancel_ends_downloads(model, word, count, site, tmp_path):
     assert os.listdir(tmp_path / "temporary") == []
     leave.set()
     assert started.predict(a="data:,next").output[0][1] == "next"
+
+
+def test_a_fetch_after_its_call_has_gone_leaves_nothing(site, tmp_path):
+    """In this process, with the cancel at each moment where a thread may be late."""
+    program = f"""
+import sys
+sys.path.insert(0, {os.path.join(SDK, "clunk", "_shims")!r})
+sys.path.insert(0, {SDK!r})
+from clunk._runner import cog_fetch
+def go(files):
+    files.stop()
+    files.clean()
+def late(when):
+    files = cog_fetch.Files()
+    for url in sys.argv[1:]:
+        files.add(url)
+    make, run = cog_fetch._make_folder, files._run
+    def making():
+        go(files)
+        return make()
+    def running(each):
+        go(files)
+        return run(each)
+    if when == "before": go(files)
+    if when == "making": cog_fetch._make_folder = making
+    if when == "running": files._run = running
+    try:
+        files.fetch()
+        print("fetched")
+    except cog_fetch.Stopped:
+        print("stopped")
+    cog_fetch._make_folder = make
+for when in ("before", "making", "running"): late(when)
+"""
+    import subprocess
+
+    urls = [site.page("/x", b"x"), site.page("/y", b"y")]
+    for words in (urls, urls[:1]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.stdout.split(), done.stderr) == (["stopped"] * 3, "")
+        assert os.listdir(tmp_path) == []
 
 
 def test_files_of_the_server_come_through_the_dial_socket(model):

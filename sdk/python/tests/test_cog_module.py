@@ -118,7 +118,7 @@ def test_input_keeps_what_it_was_told(run):
         a = Input(3, description="d", ge=1, le=5, deprecated=True)
         assert isinstance(a, FieldInfo) and (a.default, a.description, a.ge, a.le, a.deprecated) == (3, "d", 1, 5, True)
         assert Input().default is None and not Input().has_default and not Input(...).has_default
-        assert Input(default=None).has_default and Input(default_factory=list).make_default() == []
+        assert Input(default=None).has_default and Input(default_factory=list).default_factory() == []
         assert Input(choices={"a": 1}.keys()).choices == ["a"] and Input(regex=re.compile("^a")).regex == "^a"
         assert Input(1) == Input(1) != Input(2)
         assert repr(Input(3, ge=1)) == "FieldInfo(default=3, ge=1)"

@@ -101,3 +101,12 @@ def test_the_client_stays_light():
         # Before, importlib itself imports it.
         heavy += " typing"
     assert [name for name in heavy.split() if name in loaded] == []
+
+
+def test_a_run_of_a_file_does_not_load_what_models_need(tmp_path):
+    (tmp_path / "app.py").write_text(
+        "import clunk, sys\napp = clunk.App()\n@app.local_entrypoint()\ndef main(): print(*sys.modules)\n"
+    )
+    words = [sys.executable, "-m", "clunk", "run", "--local", str(tmp_path / "app.py")]
+    loaded = subprocess.check_output(words, env={"PYTHONPATH": SDK}, text=True).split()
+    assert [name for name in ("clunk._cli.predict", "clunk._cli.cog_project", "subprocess") if name in loaded] == []

@@ -176,6 +176,7 @@ fn container() -> ContainerSpec {
         id: ContainerId::fresh(),
         root: RootFs { lowers: vec!["/".into()], upper: Upper::Scratch },
         mounts: Vec::new(),
+        gpus: Vec::new(),
         argv: vec!["runner".into()],
         env: Vec::new(),
         workdir: "/".into(),

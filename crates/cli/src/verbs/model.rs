@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use crate::launch;
 use crate::ui::Output;
-use crate::verbs::run::become_python;
+use crate::verbs::run::{become_python, says};
 
 /// Runs one of them.
 pub fn run(verb: &str, words: &[OsString], output: Output) -> anyhow::Result<ExitCode> {
-    let says = |names: &[&str]| words.iter().any(|word| names.iter().any(|name| word == name));
-    let output = Output { quiet: output.quiet || says(&["--quiet", "-q"]), ..output };
+    let output = Output { quiet: output.quiet || says(words, &["--quiet", "-q"]), ..output };
     // What a project's own source tells, and what is no command, needs no server.
-    let asks = words.iter().all(|word| word.to_string_lossy().starts_with('-')) || says(&["--help", "-h"]);
+    let asks =
+        words.iter().all(|word| word.to_string_lossy().starts_with('-')) || says(words, &["--help", "-h"]);
     let target = if asks { None } else { Some(launch::ensure_server(output)?) };
     become_python(verb, words, target.as_ref(), output)
 }

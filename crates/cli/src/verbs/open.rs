@@ -20,11 +20,16 @@ struct Ticket {
 }
 
 pub fn run(args: Open, output: Output) -> anyhow::Result<ExitCode> {
-    let path = match args.model.as_deref() {
-        Some(model) => format!("/models/{}", name(model)?),
+    let model = args.model.as_deref().map(name).transpose()?;
+    let client = Client::new(launch::ensure_server(output)?);
+    let path = match model {
+        Some(model) if !client.has(&format!("/replicate/v1/models/{model}"))? => {
+            let text = format!("there is no model {model}");
+            return Err(ui::error(ErrorCode::NotFound, text, "`clunk model list` shows those that are"));
+        }
+        Some(model) => format!("/models/{model}"),
         None => "/".into(),
     };
-    let client = Client::new(launch::ensure_server(output)?);
     let Ticket { ticket, expires_s } = client.post_for("/api/tickets", &json!({}))?;
     let url = format!("{}{path}?token={ticket}", client.target().url);
     if output.json {

@@ -1,19 +1,26 @@
 //! `clunk run`: finds or starts the server, then hands over to the Python half.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clunk_core::error::ErrorCode;
+use clunk_core::model::ModelName;
 
 use crate::args::Run;
 use crate::home::Target;
 use crate::ui::{self, Output};
 use crate::{embed, home, launch};
 
+/// Options of ours that have a value.
+const WITH_VALUE: [&str; 8] = ["-i", "--input", "-o", "--output", "-n", "--name", "-w", "--write-result"];
+
 pub fn run(args: Run, output: Output) -> anyhow::Result<ExitCode> {
-    let output = Output { quiet: output.quiet || flag(&args.words, &["--quiet", "-q"]), ..output };
+    let (ours, _) = split(&args.words);
+    let quiet = ours.iter().any(|word| ["--quiet", "-q"].contains(&word.as_ref()));
+    let output = Output { quiet: output.quiet || quiet, ..output };
     let target = if needs_server(&args.words) { Some(launch::ensure_server(output)?) } else { None };
     become_python("run", &args.words, target.as_ref(), output)
 }
@@ -33,33 +40,43 @@ pub fn become_python(
     Err(ui::error(ErrorCode::NotFound, format!("could not start {:?}: {error}", command.get_program()), hint))
 }
 
-/// Words in front of FILE are ours, the others the user's.
-fn flag(words: &[OsString], names: &[&str]) -> bool {
-    let ours = words.iter().map(|word| word.to_string_lossy()).take_while(|word| word.starts_with('-'));
-    ours.into_iter().any(|word| names.contains(&word.as_ref()))
+/// The options in front of FILE, or of a model, which are ours, and FILE; what follows is the user's.
+fn split(words: &[OsString]) -> (Vec<Cow<'_, str>>, Option<Cow<'_, str>>) {
+    let mut ours = Vec::new();
+    let mut words = words.iter().map(|word| word.to_string_lossy());
+    while let Some(word) = words.next() {
+        if WITH_VALUE.contains(&word.as_ref()) {
+            words.next();
+        } else if word.starts_with('-') && word != "-" {
+            ours.push(word);
+        } else {
+            return (ours, Some(word));
+        }
+    }
+    (ours, None)
 }
 
 /// Help, a debugger's run, and a file that is not there need none.
 fn needs_server(words: &[OsString]) -> bool {
-    let local = flag(words, &["--local", "--help", "-h"]);
-    let module = flag(words, &["-m"]);
-    let file = words.iter().find(|word| !word.to_string_lossy().starts_with('-'));
-    let there = file.is_some_and(|file| {
-        let path = file.to_string_lossy();
-        PathBuf::from(path.split("::").next().unwrap_or_default()).exists()
-    });
-    let model = words.iter().any(|word| is_model(&word.to_string_lossy()));
-    !local && (module || there || model || file.is_some_and(|file| file == "-"))
+    let (ours, file) = split(words);
+    let says = |names: &[&str]| ours.iter().any(|word| names.contains(&word.as_ref()));
+    let Some(file) = file else { return false };
+    if says(&["--local", "--help", "-h"]) {
+        return false;
+    }
+    let path = file.split("::").next().unwrap_or_default();
+    says(&["-m", "--module"]) || Path::new(path).exists() || is_model(&file)
 }
 
 /// `owner/name` or `owner/name:version`. A file that is not there, and has no such name, needs no server.
 fn is_model(word: &str) -> bool {
-    let plain = |text: &str| {
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c);
-        text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.chars().all(inner)
-    };
     let name = word.split(':').next().unwrap_or_default();
-    name.split_once('/').is_some_and(|(owner, name)| plain(owner) && plain(name) && !name.ends_with(".py"))
+    !word.ends_with(".py") && name.parse::<ModelName>().is_ok()
+}
+
+/// Whether one of the names is among the words.
+pub fn says(words: &[OsString], names: &[&str]) -> bool {
+    words.iter().any(|word| names.iter().any(|name| word == name))
 }
 
 /// A Python with our SDK on its path, told where the server is.
@@ -101,9 +118,18 @@ mod tests {
         assert!(needs_server(&words("/etc/passwd::main --local")));
         assert!(needs_server(&words("-m package.module")));
         assert!(needs_server(&words("-i prompt=hello acme/hello:9f86d0")));
-        for text in
-            ["--local /etc/passwd", "--help", "missing.py", "-h /etc/passwd", "dir/missing.py", "./a/b"]
-        {
+        assert!(needs_server(&words("-n name /etc/passwd::main --local")));
+        for text in [
+            "--local /etc/passwd",
+            "-n name --local /etc/passwd",
+            "--help",
+            "missing.py",
+            "missing.py data/x",
+            "-h /etc/passwd",
+            "dir/missing.py",
+            "./a/b",
+            "a/-b",
+        ] {
             assert!(!needs_server(&words(text)), "{text}");
         }
     }

@@ -7,7 +7,8 @@ use crate::fake::{Answer, Fake, ok};
 fn server() -> Fake {
     Fake::start(|seen| match (seen.method.as_str(), seen.path.as_str()) {
         ("POST", "/api/tickets") => ok(json!({"ticket": "123.abc", "expires_s": 600})),
-        _ => Answer::Json(404, json!({})),
+        ("GET", "/replicate/v1/models/me/hello") => ok(json!({})),
+        _ => Answer::Json(404, json!({"detail": "no", "status": 404})),
     })
 }
 
@@ -20,6 +21,15 @@ fn the_address_is_data_and_the_rest_is_words() {
     assert!(!ran.err.contains("opening"), "it opens a browser without a terminal: {}", ran.err);
     let answer: Value = serde_json::from_str(&server.out(&["open", "--json"])).unwrap();
     assert_eq!(answer["url"], format!("{}/?token=123.abc", server.url));
+}
+
+#[test]
+fn a_model_that_is_not_there_is_told() {
+    let server = server();
+    let ran = server.run(&["open", "nope/x"]);
+    assert_eq!((ran.code, ran.out.as_str()), (3, ""));
+    assert!(ran.err.contains("there is no model nope/x"), "{}", ran.err);
+    assert!(ran.err.contains("clunk model list"), "{}", ran.err);
 }
 
 #[test]

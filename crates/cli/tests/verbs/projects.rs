@@ -75,6 +75,15 @@ fn mistakes_of_settings_and_code_are_listed_together() {
 }
 
 #[test]
+fn a_trainer_alone_may_have_concurrency_beside_it() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("cog.yaml"), "train: train.py:train\nconcurrency:\n  max: 4\n").unwrap();
+    fs::write(home.path().join("train.py"), "def train(n: int = 1) -> str:\n    return ''\n").unwrap();
+    let checked = clunk(home.path(), &["doctor", "."]);
+    assert_eq!(checked.status.code(), Some(0), "{}", out(&checked));
+}
+
+#[test]
 fn a_folder_without_a_project_is_not_found() {
     let home = tempfile::tempdir().unwrap();
     for words in [&["doctor", "."], &["__cog-config", "."]] {

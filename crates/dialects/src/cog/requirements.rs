@@ -11,6 +11,9 @@ use super::yaml::At;
 /// Includes of includes.
 const MAX_DEPTH: usize = 10;
 
+/// Includes of one model: a file may be included more than once, and each time is read.
+const MAX_INCLUDED: usize = 1000;
+
 /// All requirements of a model together.
 const MAX_TOTAL_BYTES: usize = MAX_TEXT_BYTES as usize;
 
@@ -41,6 +44,8 @@ pub struct Flattener<'a> {
     problems: &'a mut Problems,
     /// The files that are open, the innermost last.
     open: Vec<String>,
+    /// Files that were included.
+    included: usize,
     out: Requirements,
 }
 
@@ -53,7 +58,7 @@ enum Sink {
 
 impl<'a> Flattener<'a> {
     pub fn new(project: &'a dyn Project, problems: &'a mut Problems) -> Self {
-        Self { project, problems, open: Vec::new(), out: Requirements::default() }
+        Self { project, problems, open: Vec::new(), included: 0, out: Requirements::default() }
     }
 
     pub fn finish(self) -> Requirements {
@@ -76,6 +81,12 @@ impl<'a> Flattener<'a> {
             self.problems.error(at, message, "remove the include");
             return;
         }
+        if self.included == MAX_INCLUDED {
+            let message = format!("{path} is one file more than the {MAX_INCLUDED} that may be included");
+            self.problems.error(at, message, "list packages in fewer files");
+            return;
+        }
+        self.included += 1;
         let text = match self.project.read(path) {
             Ok(text) => text,
             Err(why) => return self.unreadable(path, at, why),
@@ -367,6 +378,15 @@ mod tests {
         );
         assert!(out.git && out.indexes && out.pre);
         assert_eq!(problems.iter().map(|problem| problem.line).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn includes_are_counted() {
+        let text = "-r more.txt\n".repeat(MAX_INCLUDED + 1);
+        let (out, problems) = flatten(&[("requirements.txt", text.as_str()), ("more.txt", "pillow")]);
+        assert_eq!(out.text.lines().count(), MAX_INCLUDED - 1);
+        let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+        assert_eq!(lines, [MAX_INCLUDED, MAX_INCLUDED + 1], "{problems:?}");
     }
 
     #[test]

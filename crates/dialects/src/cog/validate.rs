@@ -14,8 +14,11 @@ use serde_json::{Map, Value};
 const VIOLATIONS_MAX: usize = 256;
 /// Bytes of one message.
 const MESSAGE_MAX: usize = 1 << 10;
-/// References that lead from one schema to the next; a schema that refers to itself ends here.
-const REFERENCES_MAX: usize = 32;
+/// References that are followed within one another; what a schema that refers to itself holds below that is the model's to
+/// judge.
+const REFERENCES_MAX: usize = 8;
+/// Values of a schema whose references have been followed: a hundred times those of a large model.
+const NODES_MAX: usize = 50_000;
 /// The format of a value that the model gets as a file.
 const FILE: &str = "file-url";
 /// How such a value begins. A path would be opened where the model runs: a caller could read any file there.
@@ -69,15 +72,21 @@ impl InputSchema {
         let schemas = &document["components"]["schemas"];
         let Some(input) = schemas.get(component) else { return Ok(None) };
         let mut resolved = input.clone();
-        inline(&mut resolved, schemas, 0);
+        let wrong = |reason: String| SchemaError { component: component.into(), reason };
+        Inliner { schemas, left: NODES_MAX }.inline(&mut resolved, 0).map_err(|TooLarge| {
+            wrong(format!("with its references followed it has more than {NODES_MAX} parts"))
+        })?;
+        if !resolved.is_object() {
+            return Err(wrong("it is not an object".into()));
+        }
         let flag = |schema: &Value, name: &str| schema[name].as_bool().unwrap_or(false);
         let declared = resolved["properties"].as_object();
         let properties: HashMap<_, _> = declared
             .into_iter()
             .flatten()
             .map(|(name, schema)| {
-                let secret = flag(schema, "x-cog-secret") || flag(schema, "writeOnly");
-                (name.clone(), Property { nullable: flag(schema, "nullable"), secret })
+                let property = Property { nullable: flag(schema, "nullable"), secret: is_secret(schema) };
+                (name.clone(), property)
             })
             .collect();
         let names = resolved["required"].as_array();
@@ -88,10 +97,8 @@ impl InputSchema {
         }
         let is_file = |text: &str| FILE_SCHEMES.iter().any(|scheme| text.starts_with(scheme));
         let options = jsonschema::options().with_format(FILE, is_file).should_validate_formats(true);
-        let validator = options.build(&resolved).map_err(|error| SchemaError {
-            component: component.into(),
-            reason: format!("{error} (at {})", error.instance_path),
-        })?;
+        let built = options.build(&resolved);
+        let validator = built.map_err(|error| wrong(format!("{error} (at {})", error.instance_path)))?;
         let secrets = properties.values().any(|property| property.secret);
         Ok(Some(Self { validator, properties, required, secrets }))
     }
@@ -110,30 +117,32 @@ impl InputSchema {
         }
         let violations = self.violations(input, &nulls);
         if let Value::Object(members) = input {
-            members.extend(nulls.into_iter().map(|name| (name, Value::Null)));
+            for (place, name) in nulls {
+                members.shift_insert(place, name, Value::Null);
+            }
         }
         if violations.is_empty() { Ok(stripped) } else { Err(violations) }
     }
 
-    /// The inputs that are null and may be.
-    fn take_nulls(&self, members: &mut Map<String, Value>) -> Vec<String> {
+    /// The inputs that are null and may be, with their places.
+    fn take_nulls(&self, members: &mut Map<String, Value>) -> Vec<(usize, String)> {
         let may = |name: &String| self.properties.get(name).is_some_and(|property| property.nullable);
-        let nulls = members.iter().filter(|(name, value)| value.is_null() && may(name));
-        let names: Vec<String> = nulls.map(|(name, _)| name.clone()).collect();
-        for name in &names {
-            members.remove(name);
+        let nulls = members.iter().enumerate().filter(|(_, (name, value))| value.is_null() && may(name));
+        let nulls: Vec<_> = nulls.map(|(place, (name, _))| (place, name.clone())).collect();
+        for (_, name) in &nulls {
+            members.shift_remove(name);
         }
-        names
+        nulls
     }
 
-    fn violations(&self, input: &Value, nulls: &[String]) -> Vec<Violation> {
+    fn violations(&self, input: &Value, nulls: &[(usize, String)]) -> Vec<Violation> {
         let mut found = Vec::new();
         for error in self.validator.iter_errors(input).take(VIOLATIONS_MAX) {
             if let ValidationErrorKind::Required { property } = &error.kind
                 && error.instance_path.as_str().is_empty()
             {
                 let name = property.as_str().unwrap_or_default();
-                if !nulls.iter().any(|null| null == name) {
+                if !nulls.iter().any(|(_, null)| null == name) {
                     found.push(Violation::of(name, "Field required", "value_error.missing"));
                 }
                 continue;
@@ -181,21 +190,48 @@ fn message(error: &ValidationError<'_>) -> String {
     text
 }
 
+/// Whether a value of this schema, or one inside it, is not shown again.
+pub fn is_secret(schema: &Value) -> bool {
+    let Some(members) = schema.as_object() else { return false };
+    members.iter().any(|(name, value)| match (name.as_str(), value) {
+        ("format", value) => value == "password",
+        ("x-cog-secret" | "writeOnly", value) => *value == true,
+        ("items" | "additionalProperties", inner) => is_secret(inner),
+        ("anyOf" | "allOf" | "oneOf", Value::Array(inner)) => inner.iter().any(is_secret),
+        ("properties", Value::Object(inner)) => inner.values().any(is_secret),
+        _ => false,
+    })
+}
+
+struct TooLarge;
+
 /// Puts the schemas of the document in the place of references to them.
-fn inline(value: &mut Value, schemas: &Value, depth: usize) {
-    if depth > REFERENCES_MAX {
-        return;
-    }
-    if let Some(name) = value["$ref"].as_str().and_then(|text| text.strip_prefix("#/components/schemas/"))
-        && let Some(found) = schemas.get(name)
-    {
-        *value = found.clone();
-        return inline(value, schemas, depth + 1);
-    }
-    match value {
-        Value::Object(members) => members.values_mut().for_each(|member| inline(member, schemas, depth + 1)),
-        Value::Array(items) => items.iter_mut().for_each(|item| inline(item, schemas, depth + 1)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+struct Inliner<'a> {
+    schemas: &'a Value,
+    /// Values that may still be made.
+    left: usize,
+}
+
+impl Inliner<'_> {
+    /// `references` were followed to get here.
+    fn inline(&mut self, value: &mut Value, references: usize) -> Result<(), TooLarge> {
+        self.left = self.left.checked_sub(1).ok_or(TooLarge)?;
+        let name = value["$ref"].as_str().and_then(|text| text.strip_prefix("#/components/schemas/"));
+        if let Some(found) = name.and_then(|name| self.schemas.get(name)) {
+            if references == REFERENCES_MAX {
+                *value = Value::Bool(true);
+                return Ok(());
+            }
+            *value = found.clone();
+            return self.inline(value, references + 1);
+        }
+        match value {
+            Value::Object(members) => {
+                members.values_mut().try_for_each(|member| self.inline(member, references))
+            }
+            Value::Array(items) => items.iter_mut().try_for_each(|item| self.inline(item, references)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! The objects of the API, made from the core's records.
 
-use clunk_core::id::FileId;
 use clunk_core::model::{
     Deployment, File, Hardware, Kind, Model, ModelName, Prediction, Source, Status, Version, Visibility,
     WebhookEvent,
@@ -235,47 +234,6 @@ pub const ALL_MODELS: &str = "all-models";
 pub fn gives_files(openapi_schema: &Value) -> bool {
     let output = &openapi_schema["components"]["schemas"]["Output"];
     output["format"] == "uri" || output["items"]["format"] == "uri"
-}
-
-/// What stands behind the server's URL in the addresses of its files: uploads, and signed ones of any file.
-const FILES: [&str; 2] = ["/replicate/v1/files/", "/files/"];
-
-/// Rewrites the addresses of this server's files in an input: those that begin with one of `from` begin with `to` then.
-/// Containers reach the server under its own URL, whatever it is called outside.
-pub fn move_files(value: &mut Value, from: &[&str], to: &str) {
-    each_text(value, &mut |text| {
-        let path = from.iter().find_map(|base| text.strip_prefix(base));
-        if let Some(path) = path.filter(|path| FILES.iter().any(|files| path.starts_with(files))) {
-            *text = format!("{to}{path}");
-        }
-    });
-}
-
-/// As [`move_files`], for files that were named under whatever host their address was made for: `localhost` for one
-/// client is `127.0.0.1` for another.
-pub fn find_files(value: &mut Value, to: &str) {
-    each_text(value, &mut |text| {
-        if let Some(path) = file_path(text) {
-            *text = format!("{to}{path}");
-        }
-    });
-}
-
-/// Path and query of an address of one of our files.
-fn file_path(text: &str) -> Option<&str> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
-    let path = &rest[rest.find('/')?..];
-    let id = FILES.iter().find_map(|files| path.strip_prefix(files))?.split(['/', '?']).next()?;
-    id.parse::<FileId>().is_ok().then_some(path)
-}
-
-fn each_text(value: &mut Value, change: &mut dyn FnMut(&mut String)) {
-    match value {
-        Value::String(text) => change(text),
-        Value::Array(entries) => entries.iter_mut().for_each(|entry| each_text(entry, change)),
-        Value::Object(members) => members.values_mut().for_each(|member| each_text(member, change)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
 }
 
 /// The metadata of an upload, from one JSON text or from `metadata[key]` fields.

@@ -25,7 +25,7 @@ use crate::layer::Scratch;
 use crate::unpack::Options;
 
 /// Part of every base's key: count up when the same packages would give another base.
-pub(crate) const RECIPE_VERSION: u32 = 1;
+pub(crate) const RECIPE_VERSION: u32 = 2;
 
 /// Downloads at a time; a mirror serves few connections well and one badly.
 const DOWNLOADS: usize = 12;
@@ -113,7 +113,7 @@ impl Bootstrap<'_> {
     fn prepare(&self, scratch: &Scratch) -> Result<(), ImageError> {
         let failed = |error| ImageError::io("prepare", scratch.fs(), error);
         let mut root = Root::open(&scratch.fs(), self.context.layers.ids.clone()).map_err(failed)?;
-        let sources = self.mirror.apt_sources(&self.releases.names(), KEYRING);
+        let sources = self.mirror.apt_sources(&self.releases.names(), KEYRING, self.suite.stable);
         let mut make = || -> std::io::Result<()> {
             for name in ["bin", "sbin", "lib"] {
                 root.folder(format!("usr/{name}").as_bytes(), Meta::FOLDER)?;

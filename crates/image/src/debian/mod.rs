@@ -44,15 +44,18 @@ impl Suite {
         };
         let mut parts = wanted.trim().split('.');
         let minor = format!("{}.{}", parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        SUITES.iter().find(|suite| suite.python == minor).ok_or_else(|| {
-            let all: Vec<_> = SUITES.iter().map(|suite| suite.python).collect();
-            let (last, rest) = all.split_last().expect("the table is not empty");
-            ImageError::PythonNotAvailable {
-                wanted: wanted.into(),
-                available: format!("{} and {last}", rest.join(", ")),
-            }
-        })
+        SUITES
+            .iter()
+            .find(|suite| suite.python == minor)
+            .ok_or_else(|| ImageError::PythonNotAvailable { wanted: wanted.into(), available: pythons() })
     }
+}
+
+/// The versions of Python that need no registry, as words.
+pub(crate) fn pythons() -> String {
+    let all: Vec<_> = SUITES.iter().map(|suite| suite.python).collect();
+    let (last, rest) = all.split_last().expect("the table is not empty");
+    format!("{} and {last}", rest.join(", "))
 }
 
 /// Debian's name of the machine we run on.

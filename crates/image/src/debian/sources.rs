@@ -69,8 +69,11 @@ impl Mirror {
     }
 
     /// apt's settings for an image of that release.
-    pub fn apt_sources(&self, suites: &[(String, String)], keyring: &str) -> String {
+    ///
+    /// The lists of a release that is not yet `stable` are valid for a week, and many mirrors lag behind that.
+    pub fn apt_sources(&self, suites: &[(String, String)], keyring: &str, stable: bool) -> String {
         let mut text = String::new();
+        let dated = if stable { "" } else { "Check-Valid-Until: no\n" };
         for uri in [Some(&self.main), self.security.as_ref()].into_iter().flatten() {
             let names: Vec<_> =
                 suites.iter().filter(|(at, _)| at == uri).map(|(_, name)| name.as_str()).collect();
@@ -79,7 +82,7 @@ impl Mirror {
             }
             let names = names.join(" ");
             text += &format!(
-                "Types: deb\nURIs: {uri}\nSuites: {names}\nComponents: main\nSigned-By: {keyring}\n\n"
+                "Types: deb\nURIs: {uri}\nSuites: {names}\nComponents: main\nSigned-By: {keyring}\n{dated}\n"
             );
         }
         text
@@ -181,11 +184,14 @@ mod tests {
         };
         assert_eq!(mirror, expected);
         assert_eq!(mirror.suites("trixie").len(), 3);
-        let text = mirror.apt_sources(&mirror.suites("trixie"), "/k.gpg");
+        let text = mirror.apt_sources(&mirror.suites("trixie"), "/k.gpg", true);
         assert!(
             text.contains("Suites: trixie trixie-updates\n") && text.contains("Suites: trixie-security\n"),
             "{text}"
         );
+        assert!(!text.contains("Check-Valid-Until"), "{text}");
+        let testing = mirror.apt_sources(&mirror.suites("forky"), "/k.gpg", false);
+        assert_eq!(testing.matches("Signed-By: /k.gpg\nCheck-Valid-Until: no\n\n").count(), 2, "{testing}");
     }
 
     #[test]

@@ -181,6 +181,9 @@ async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming) -> Result<A
 }
 
 fn is_json(media_type: &str) -> bool {
+    if media_type == "application/json" {
+        return true;
+    }
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }

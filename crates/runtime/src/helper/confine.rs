@@ -1,5 +1,7 @@
 //! A half-made container becomes a container: steps 6 to 14 of docs/containers.md, in their order.
 
+mod gpu;
+
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -130,6 +132,11 @@ fn mount_everything(prepared: &Prepared<'_>, plan: &Plan, overlay: &OwnedFd) -> 
     }
     for (target, file) in host_files(prepared, plan)? {
         put(&file, target, Kind::File, &mut places)?;
+    }
+    if let Some(plan) = &plan.gpu {
+        for (target, mount, kind) in gpu::mounts(plan, config)? {
+            put(&mount, &target, kind, &mut places)?;
+        }
     }
     for bind in &plan.binds {
         let (mount, kind) = rootfs::open_bind(bind)?;

@@ -108,6 +108,7 @@ fn make_directories(config: &HelperConfig) -> io::Result<()> {
     fs::set_permissions(config.state_dir.join("containers"), fs::Permissions::from_mode(0o700))?;
     make("attach/root")?;
     make("attach/files")?;
+    make("attach/gpu")?;
     for path in ["points", "points/proc", "points/sys", "points/dev", "points/tmp", "points/etc"] {
         make(path)?;
         let path = config.state_dir.join(path);

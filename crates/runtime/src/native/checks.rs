@@ -27,6 +27,7 @@ pub(super) fn all(config: &NativeConfig, users: &Users, helper: Result<HostRepor
         seccomp(),
         resolver_check(),
         disk(&config.state_dir),
+        crate::gpu::check(&config.driver_root),
     ];
     match helper {
         Ok(report) => checks.extend([helper_runs(), cgroups(&report, users), network(&report)]),

@@ -28,12 +28,19 @@ pub(super) struct Container {
     pidfd: OwnedFd,
     group: Group,
     limits: Limits,
-    profile: Profile,
+    common: Common,
     link: Arc<Link>,
     program: Program,
 }
 
-/// What is common to a container's first program and later ones.
+/// What later programs have in common with the first.
+#[derive(Debug, Clone, Copy)]
+struct Common {
+    build: bool,
+    gpu: bool,
+}
+
+/// A container's first program, or a later one.
 struct Program {
     control: Arc<OwnedFd>,
     terminal: Option<OwnedFd>,
@@ -138,8 +145,9 @@ impl Container {
         drop(unwanted);
         let terminal_copy = copy(terminal.as_ref());
         let program = Program { terminal: terminal_copy, ..program };
-        let (limits, profile) = (spec.limits, spec.profile);
-        let control = Arc::new(Container { id, pid, pidfd, group, limits, profile, link, program });
+        let common = Common { build: spec.profile == Profile::Build, gpu: !spec.gpus.is_empty() };
+        let limits = spec.limits;
+        let control = Arc::new(Container { id, pid, pidfd, group, limits, common, link, program });
         Ok(Started { control, stdout, stderr, terminal, link: runner_link })
     }
 }
@@ -267,19 +275,19 @@ impl Control for Container {
     }
 
     async fn exec(&self, spec: ExecSpec) -> Result<Started, RuntimeError> {
-        exec(self.id, self.profile, &self.group, &self.link, &self.limits, spec).await
+        exec(self.id, self.common, &self.group, &self.link, &self.limits, spec).await
     }
 }
 
 async fn exec(
     id: ContainerId,
-    profile: Profile,
+    common: Common,
     group: &Group,
     link: &Arc<Link>,
     limits: &Limits,
     spec: ExecSpec,
 ) -> Result<Started, RuntimeError> {
-    let plan = plan::exec(id, &spec, profile == Profile::Build)?;
+    let plan = plan::exec(id, &spec, common.build, common.gpu)?;
     let failed =
         |error: io::Error| RuntimeError::Start { id, step: "descriptors".into(), reason: error.to_string() };
     let file = plan::file(&plan).map_err(failed)?;
@@ -299,7 +307,7 @@ async fn exec(
         Ok(Ok((pid, terminal))) => {
             let program = Program { terminal: copy(terminal.as_ref()), ..program };
             let (link, limits) = (link.clone(), *limits);
-            let control = Arc::new(Executed { id, pid, group, profile, link, limits, program });
+            let control = Arc::new(Executed { id, pid, group, common, link, limits, program });
             Ok(Started { control, stdout, stderr, terminal, link: None })
         }
         Ok(Err((step, reason, errno))) => Err(start_error(id, step, reason, errno)),
@@ -313,7 +321,7 @@ struct Executed {
     id: ContainerId,
     pid: u32,
     group: Group,
-    profile: Profile,
+    common: Common,
     link: Arc<Link>,
     limits: Limits,
     program: Program,
@@ -346,6 +354,6 @@ impl Control for Executed {
     }
 
     async fn exec(&self, spec: ExecSpec) -> Result<Started, RuntimeError> {
-        exec(self.id, self.profile, &self.group, &self.link, &self.limits, spec).await
+        exec(self.id, self.common, &self.group, &self.link, &self.limits, spec).await
     }
 }

@@ -65,7 +65,7 @@ pub(super) struct Link {
 impl Link {
     /// Starts a helper and waits until it has swept and prepared the host.
     pub(super) async fn open(
-        argv: &[String],
+        argv: Vec<String>,
         config: HelperConfig,
         owner: Weak<Inner>,
     ) -> Result<Arc<Link>, RuntimeError> {

@@ -7,15 +7,20 @@ use std::path::{Component, Path};
 use clunk_core::id::ContainerId;
 use serde::Serialize;
 
+use crate::gpu;
 use crate::port::{ContainerSpec, ExecSpec, Profile, RuntimeError, Stdio, Upper};
-use crate::wire::{Bind, Plan, PlanLimits, ProgramPlan, StdioPlan};
+use crate::wire::{Bind, GpuPlan, Plan, PlanLimits, ProgramPlan, StdioPlan};
 
 /// `/tmp` and `/dev/shm` when nothing is said. Pages count towards the container's memory in any case.
 const TMP_BYTES: u64 = 1 << 30;
 /// The kernel's own limit, HOST_NAME_MAX.
 const HOSTNAME_MAX: usize = 64;
 
-pub(super) fn container(spec: &ContainerSpec, scratch: Option<&Path>) -> Result<Plan, RuntimeError> {
+pub(super) fn container(
+    spec: &ContainerSpec,
+    scratch: Option<&Path>,
+    gpu: Option<GpuPlan>,
+) -> Result<Plan, RuntimeError> {
     let refuse = |reason: String| RuntimeError::Start { id: spec.id, step: "plan".into(), reason };
     if spec.root.lowers.is_empty() {
         return Err(refuse("a container needs at least one layer".into()));
@@ -45,6 +50,7 @@ pub(super) fn container(spec: &ContainerSpec, scratch: Option<&Path>) -> Result<
         work,
         keep: matches!(spec.root.upper, Upper::Keep { .. }),
         binds: binds.collect(),
+        gpu,
         hostname: spec.hostname.clone(),
         limits: PlanLimits {
             cpu_millis: spec.limits.cpu_millis,
@@ -54,7 +60,7 @@ pub(super) fn container(spec: &ContainerSpec, scratch: Option<&Path>) -> Result<
         },
         program: ProgramPlan {
             argv: spec.argv.clone(),
-            env: spec.env.clone(),
+            env: environment(&spec.env, !spec.gpus.is_empty()),
             workdir: spec.workdir.clone(),
             build_profile: spec.profile == Profile::Build,
             stdio: stdio(spec.stdio),
@@ -68,16 +74,21 @@ pub(super) fn exec(
     id: ContainerId,
     spec: &ExecSpec,
     build_profile: bool,
+    gpu: bool,
 ) -> Result<ProgramPlan, RuntimeError> {
     let plan = ProgramPlan {
         argv: spec.argv.clone(),
-        env: spec.env.clone(),
+        env: environment(&spec.env, gpu),
         workdir: spec.workdir.clone(),
         build_profile,
         stdio: stdio(spec.stdio),
         link: false,
     };
     check_program(id, &plan).map(|()| plan)
+}
+
+fn environment(env: &[(String, String)], gpu: bool) -> Vec<(String, String)> {
+    if gpu { gpu::environment(env.to_vec()) } else { env.to_vec() }
 }
 
 fn stdio(stdio: Stdio) -> StdioPlan {

@@ -5,13 +5,13 @@ use axum::routing::{get, post};
 use super::Access::{Owner, Page};
 use super::Media::{Binary, Form, Html, Json, Nothing};
 use super::{Endpoint, get_endpoint as g, post_endpoint as p};
-use crate::pages::{assets, handlers, running};
+use crate::pages::{assets, handlers, running, start};
 
 /// Every page, and what pages need.
 pub fn endpoints() -> Vec<Endpoint> {
     let (model, sent) = ("/models/{owner}/{name}", (Form, Html));
     vec![
-        g("/", Page, "The start page", Html, get(handlers::index)),
+        g("/", Page, "The start page", Html, get(start::page)),
         g("/models", Page, "The page of all models", Html, get(handlers::models)),
         g(model, Page, "The page of a model", Html, get(running::model)),
         p(model, Page, "Run it from its form", sent, post(running::run)),

@@ -185,6 +185,10 @@ impl App {
             Ok(count) => tracing::info!(app = %self.id, count, "canceled what waited on disk"),
             Err(error) => tracing::error!(app = %self.id, %error, "could not cancel what waited on disk"),
         }
+        // The files of others are soon asked for again, by the next run.
+        if self.lifetime == Lifetime::Deployed {
+            self.pools().iter().for_each(|pool| self.engine.released.add(&pool.spec.trees));
+        }
         self.engine.waiters.wake_all();
     }
 }

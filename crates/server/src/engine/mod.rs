@@ -6,6 +6,7 @@ mod conclude;
 mod dispatch;
 pub mod durable;
 mod fleet;
+mod gpus;
 mod keeper;
 pub mod live;
 mod meter;
@@ -24,10 +25,11 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use clunk_agent::replica::now_ms;
 use clunk_agent::{DialPlace, Logs};
+use clunk_core::Digest;
 use clunk_core::api::{CallEvent, CallRecord, ContainerRecord, CreateVariant, Lifetime};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
-use clunk_core::id::{AppId, CallId, FunctionId};
+use clunk_core::id::{AppId, CallId, FunctionId, ImageId};
 use clunk_image::{BlobSource, Images, InUse};
 use clunk_runtime::Runtime;
 use clunk_store::{Blobs, CancelScope, NewApp, QueueDepth, RunningApp, Store};
@@ -38,6 +40,7 @@ pub use pool::Pool;
 pub use waiters::{Waiter, Waiters};
 
 use crate::answer::{io_error, not_found, store_error};
+use crate::leftovers::Released;
 use fleet::Room;
 use observer::Observer;
 use pool::Counter;
@@ -79,6 +82,8 @@ pub struct Engine {
     pub payload_use: Arc<tokio::sync::RwLock<()>>,
     /// Held by all who begin to use images and trees, against the one who removes what is not in use.
     pub removing: tokio::sync::RwLock<()>,
+    pub released: Released,
+    held: Mutex<HashMap<u64, InUse>>,
     me: Weak<Engine>,
 }
 
@@ -100,6 +105,18 @@ pub struct AppPlan {
     pub functions: Vec<FunctionSpec>,
 }
 
+/// Keeps an image and trees from being removed as long as it lives.
+pub struct Held {
+    engine: Arc<Engine>,
+    number: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.engine.held.lock().expect("no panic while locked").remove(&self.number);
+    }
+}
+
 impl Engine {
     pub fn new(
         runtime: Arc<dyn Runtime>,
@@ -110,13 +127,14 @@ impl Engine {
         trees: Arc<dyn BlobSource>,
         state_dir: &Path,
     ) -> Arc<Self> {
+        let room = Room::of_this_machine(state_dir, &runtime.gpus());
         let engine = Arc::new_cyclic(|me| Self {
             runtime,
             images,
             store,
             payloads,
             logs,
-            room: Room::of_this_machine(state_dir),
+            room,
             waiters: Arc::default(),
             events: broadcast::Sender::new(EVENTS_BEHIND),
             trees,
@@ -131,6 +149,8 @@ impl Engine {
             url: OnceLock::new(),
             payload_use: Arc::default(),
             removing: tokio::sync::RwLock::default(),
+            released: Released::default(),
+            held: Mutex::default(),
             me: me.clone(),
         });
         tokio::spawn(fleet::share_out(engine.clone()));
@@ -266,8 +286,9 @@ impl Engine {
 
     /// Takes a function out of its app for good: its calls are canceled, its replicas end.
     pub async fn retire_function(&self, id: FunctionId) -> Result<(), ErrorBody> {
-        let Some(pool) = self.function(id) else { return Ok(()) };
+        // One that could not be taken up again is recorded all the same.
         self.store.retire_function(id).await.map_err(|error| store_error(&error))?;
+        let Some(pool) = self.function(id) else { return Ok(()) };
         pool.close(Haste::AtOnce, false);
         pool.emptied().await;
         meter::record_pool(self, &pool).await;
@@ -275,6 +296,7 @@ impl Engine {
             app.remove(id);
         }
         self.functions.lock().expect("no panic while locked").remove(&id);
+        self.released.add(&pool.spec.trees);
         let canceled = self.store.cancel_queued(CancelScope::Function(id), RETIRED, now_ms()).await;
         canceled.map(drop).map_err(|error| store_error(&error))
     }
@@ -353,14 +375,31 @@ impl Engine {
         record.ok_or_else(|| not_found(format_args!("call {id}")).0)
     }
 
-    /// Images and trees of the running apps.
-    pub fn in_use(&self) -> InUse {
+    /// Images and trees of apps that run or will run again, and what is held.
+    pub async fn in_use(&self) -> Result<InUse, ErrorBody> {
+        // Also what this machine cannot run today: a model whose GPU is missing has not been deleted.
+        let recorded = self.store.running_apps().await.map_err(|error| store_error(&error))?;
         let mut in_use = InUse::default();
-        for pool in self.pools() {
-            in_use.images.insert(pool.spec.image);
-            in_use.trees.extend(&pool.spec.trees);
+        let pools = self.pools();
+        let running = pools.iter().map(|pool| &pool.spec);
+        for spec in running.chain(recorded.iter().flat_map(|app| app.functions.iter().map(|(_, spec)| spec)))
+        {
+            in_use.images.insert(spec.image);
+            in_use.trees.extend(&spec.trees);
         }
-        in_use
+        for held in self.held.lock().expect("no panic while locked").values() {
+            in_use.images.extend(&held.images);
+            in_use.trees.extend(&held.trees);
+        }
+        Ok(in_use)
+    }
+
+    /// Keeps an image and trees although no app has them. To be called while `removing` is held.
+    pub fn hold(&self, images: impl IntoIterator<Item = ImageId>, trees: &[Digest]) -> Held {
+        let held = InUse { images: images.into_iter().collect(), trees: trees.iter().copied().collect() };
+        let number = self.tie();
+        self.held.lock().expect("no panic while locked").insert(number, held);
+        Held { engine: self.me(), number }
     }
 
     /// Writes down what was used so far.

@@ -20,6 +20,8 @@ use crate::answer::io_error;
 /// How long the URL of a file works at least.
 const LINK_LIFETIME: Duration = Duration::from_secs(86_400);
 const SECRET_BYTES: usize = 32;
+/// What stands behind the server's URL in the addresses of its files: uploads, and signed ones of any file.
+const FILES: [&str; 2] = ["/replicate/v1/files/", "/files/"];
 
 /// What webhooks are signed with, or links. Its Debug prints nothing of it.
 #[derive(Clone)]
@@ -128,6 +130,27 @@ impl Models {
         value
     }
 
+    /// Containers reach this server under its own URL, whatever it is called outside: an input names its files by that.
+    /// `base_url` is what the caller knows it by.
+    pub(super) fn take_files(&self, input: &mut Value, base_url: &str) {
+        let own = self.engine.url.get().map_or("", String::as_str);
+        each_text(input, &mut |text| {
+            if let Some(path) = file_path(text, base_url) {
+                *text = format!("{own}{path}");
+            }
+        });
+    }
+
+    /// The way back: an input as its reader knows the addresses of this server's files.
+    pub fn show_files(&self, input: &mut Value, base_url: &str) {
+        let own = self.engine.url.get().map_or("", String::as_str);
+        each_text(input, &mut |text| {
+            if let Some(path) = path_under(text, own) {
+                *text = format!("{base_url}{path}");
+            }
+        });
+    }
+
     /// An output with its files as data URLs in their places; one that is gone is null.
     pub async fn with_data(&self, output: &Output) -> Result<Value, ErrorBody> {
         let mut value = output.value.clone();
@@ -151,13 +174,40 @@ impl Models {
     /// A prediction as the native API shows it.
     pub fn shown(&self, prediction: &Prediction) -> Value {
         let mut shown = serde_json::to_value(prediction).expect("a prediction has a JSON form");
+        self.show_files(&mut shown["input"], &prediction.base_url);
         // Callers put tokens there, for the model and for nobody else.
-        shown.as_object_mut().map(|members| members.remove("context"));
+        shown.as_object_mut().map(|members| members.shift_remove("context"));
         shown["output"] = prediction
             .output
             .as_ref()
             .map_or(Value::Null, |output| self.with_urls(output, &prediction.base_url));
         shown
+    }
+}
+
+/// Path and query of an address of one of our files, under the server's URL or whatever host it was made for: `localhost`
+/// for one client is `127.0.0.1` for another.
+fn file_path<'a>(text: &'a str, base_url: &str) -> Option<&'a str> {
+    if let Some(path) = path_under(text, base_url) {
+        return Some(path);
+    }
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"))?;
+    let path = &rest[rest.find('/')?..];
+    let id = FILES.iter().find_map(|files| path.strip_prefix(files))?.split(['/', '?']).next()?;
+    id.parse::<FileId>().is_ok().then_some(path)
+}
+
+fn path_under<'a>(text: &'a str, base_url: &str) -> Option<&'a str> {
+    let path = text.strip_prefix(base_url)?;
+    FILES.iter().any(|files| path.starts_with(files)).then_some(path)
+}
+
+fn each_text(value: &mut Value, change: &mut dyn FnMut(&mut String)) {
+    match value {
+        Value::String(text) => change(text),
+        Value::Array(entries) => entries.iter_mut().for_each(|entry| each_text(entry, change)),
+        Value::Object(members) => members.values_mut().for_each(|member| each_text(member, change)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -182,6 +232,25 @@ mod tests {
     #[test]
     fn names_in_urls_are_escaped() {
         assert_eq!(url_name("a b/é?.png"), "a%20b%2F%C3%A9%3F.png");
+    }
+
+    #[test]
+    fn files_are_found_under_any_host_and_under_the_servers_url() {
+        let id = FileId::fresh();
+        let (signed, uploaded) = (format!("/files/{id}/a.png?expiry=1"), format!("/replicate/v1/files/{id}"));
+        let base = "https://clunk.example/below";
+        let at = |host: &str, path: &str| format!("{host}{path}");
+        for (text, path) in [
+            (at("http://localhost:1", &signed), Some(&signed)),
+            (at("https://x", &uploaded), Some(&uploaded)),
+            (at(base, &signed), Some(&signed)),
+            (at("http://x", "/files/other/a.png"), None),
+            (at("see http://x", &signed), None),
+            ("http://x".into(), None),
+            (at(base, "/models"), None),
+        ] {
+            assert_eq!(file_path(&text, base), path.map(String::as_str), "{text}");
+        }
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl Models {
     pub async fn create(&self, new: NewPrediction) -> Result<Prediction, Refusal> {
         let (loaded, deployment, function) = self.resolve(&new.target).await?;
         let mut input = new.input;
+        self.take_files(&mut input, &new.base_url);
         loaded.check(Kind::Prediction, &mut input)?;
         let accepted = Accepted {
             kind: Kind::Prediction,

@@ -32,6 +32,7 @@ impl Models {
         };
         self.destination(&new.destination).await?;
         let mut input = new.input;
+        self.take_files(&mut input, &new.base_url);
         loaded.check(Kind::Training, &mut input)?;
         let accepted = Accepted {
             kind: Kind::Training,
@@ -97,7 +98,7 @@ impl Models {
             ErrorBody::new(ErrorCode::BadRequest, format!("the weights cannot be kept: {error}"))
         })?;
         let text = serde_json::to_vec(&tree).expect("a tree has a JSON form");
-        let blobs = self.blobs.clone();
+        let (blobs, _keep) = (self.blobs.clone(), self.engine.removing.read().await);
         let put = tokio::task::spawn_blocking(move || {
             blobs.put_file(&content, record.size)?;
             blobs.put(&text)

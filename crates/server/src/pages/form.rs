@@ -1,6 +1,7 @@
 //! What a form asks for: read from a model's OpenAPI document. Pure; a schema that is not understood becomes a field
 //! for JSON, so every model has a form.
 
+use clunk_dialects::cog::validate::is_secret;
 use serde_json::{Map, Number, Value};
 
 /// References that are followed in a row.
@@ -223,13 +224,6 @@ fn item(schema: &Value) -> Option<Item> {
 
 fn is_file(schema: &Value) -> bool {
     schema.get("format").and_then(Value::as_str) == Some("uri")
-}
-
-/// A value that is not shown again.
-pub fn is_secret(schema: &Value) -> bool {
-    schema.get("format").and_then(Value::as_str) == Some("password")
-        || schema.get("x-cog-secret") == Some(&Value::Bool(true))
-        || schema.get("writeOnly") == Some(&Value::Bool(true))
 }
 
 fn text(schema: &Value, default: Option<&Value>) -> Text {

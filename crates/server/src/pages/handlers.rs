@@ -19,13 +19,11 @@ use super::session::{self, Visitor};
 use super::{guard, time};
 use crate::address::base_url;
 use crate::answer::Failure;
-use crate::models::{ModelSort, PredictionFilter};
+use crate::models::ModelSort;
 use crate::server::Server;
 
 /// Models on one page of the list.
 const LISTED_MODELS: u32 = 50;
-/// Of each on the start page.
-const LISTED_FIRST: u32 = 10;
 
 type Shared = State<Arc<Server>>;
 
@@ -37,40 +35,6 @@ pub(super) fn query<'a>(uri: &'a Uri, name: &str) -> Option<&'a str> {
 /// The page behind a result, or the page of its error.
 pub(super) fn shown(result: Result<Response, ErrorBody>, visitor: &Visitor) -> Response {
     result.unwrap_or_else(|error| layout::failed(&error, visitor))
-}
-
-/// `GET /`
-pub async fn index(State(server): Shared, Extension(visitor): Extension<Visitor>) -> Response {
-    if !visitor.is_owner() {
-        return layout::sign_in("/", false);
-    }
-    let made = async {
-        let models = server.models.models(ModelSort::LatestVersion, false, None, LISTED_FIRST).await?;
-        let filter = PredictionFilter::of(Kind::Prediction, LISTED_FIRST);
-        let recent = server.models.predictions(filter).await?.results;
-        let counts = server.engine.counts();
-        let body = html! {
-            div.title {
-                h1 { "Clunk" }
-                p.facts {
-                    "version " (crate::VERSION) " \u{b7} up "
-                    (time::duration(server.started.elapsed().as_millis() as u64)) " \u{b7} "
-                    span.number { (counts.replicas) } " containers \u{b7} "
-                    span.number { (counts.running) } " calls running"
-                }
-            }
-            @if models.results.is_empty() { (model_page::beginning()) } @else {
-                section {
-                    h2 { "Models" }
-                    (model_page::models(&models.results))
-                    @if models.next.is_some() { p { a href="/models" { "All models" } } }
-                }
-            }
-            @if !recent.is_empty() { section { h2 { "Recent predictions" } (model_page::recent(&recent, true)) } }
-        };
-        Ok(Page { title: "Models", visitor: &visitor, refreshes: false, body }.answer())
-    };
-    shown(made.await, &visitor)
 }
 
 /// `GET /models`

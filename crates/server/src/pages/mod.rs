@@ -15,6 +15,7 @@ mod panel;
 pub mod running;
 mod session;
 mod snippets;
+pub mod start;
 mod submitted;
 #[cfg(test)]
 mod tests;

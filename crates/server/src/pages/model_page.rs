@@ -47,7 +47,10 @@ impl ModelPage<'_> {
                         @match &self.panel {
                             Some(panel) => (panel),
                             None => section.panel.empty #panel aria-label="Prediction" {
-                                p.nothing { "Fill in the form and run the model: its output will be here." }
+                                p.nothing {
+                                    @if self.visitor.is_owner() { "Fill in the form and run the model: its output will be here." }
+                                    @else { "This model has no example of its output yet." }
+                                }
                             },
                         }
                     }
@@ -108,20 +111,33 @@ impl ModelPage<'_> {
             @if !latest {
                 p.note { "An earlier version: " code { (short(version)) } ". " a href=(address) { "Use the newest." } }
             }
-            form.stack #form method="post" action=(address) enctype="multipart/form-data" novalidate
-                data-snippets=(format!("{address}/snippets")) {
-                (form_token(self.visitor))
-                input type="hidden" name="version" value=(version.id.to_string());
-                p.problem.said #problem role="alert" { @if let Some(message) = message { (message) } }
-                @if all.is_empty() { p.nothing { "This model takes no input." } }
-                (fields::fields(all, shown, problems))
-                div.run {
-                    @if self.visitor.is_owner() {
+            @if self.visitor.is_owner() {
+                form.stack #form method="post" action=(address) enctype="multipart/form-data" novalidate
+                    data-snippets=(format!("{address}/snippets")) {
+                    (form_token(self.visitor))
+                    input type="hidden" name="version" value=(version.id.to_string());
+                    p.problem.said #problem role="alert" { @if let Some(message) = message { (message) } }
+                    @if all.is_empty() { p.nothing { "This model takes no input." } }
+                    (fields::fields(all, shown, problems))
+                    div.run {
                         button type="submit" data-run { "Run" }
                         span.hint data-keys hidden { "Ctrl Enter" }
-                    } @else {
-                        a.button href=(format!("/sign-in?next={address}")) { "Sign in to run it" }
                     }
+                }
+            } @else { (self.asked_of_guests(&address)) }
+        }
+    }
+
+    /// What it takes, not to be filled in: only the owner can run it.
+    fn asked_of_guests(&self, address: &str) -> Markup {
+        html! {
+            div.note.guest {
+                p { "You look at this model as a guest. Whoever has this server\u{2019}s token can run it." }
+                p { a.button href=(format!("/sign-in?next={address}")) { "Sign in to run it" } }
+            }
+            @if !self.form.fields.is_empty() {
+                fieldset.stack disabled aria-label="What it takes" {
+                    (fields::fields(self.form.fields, self.form.shown, self.form.problems))
                 }
             }
         }

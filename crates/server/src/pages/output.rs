@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::{Map, Value};
 
 use super::clip;
-use super::form::{is_secret, order};
+use super::form::order;
 use super::markdown::is_safe;
 
 /// Bytes of one text that are shown.
@@ -194,7 +194,7 @@ fn own_file<'a>(address: &'a str, base_url: &str) -> Option<(&'a str, &'a str, &
     Some((place, name, kind))
 }
 
-/// What a prediction was asked, without what is secret.
+/// What a prediction was asked.
 pub fn input(input: &Value, properties: Option<&Value>, base_url: &str) -> Markup {
     let Some(members) = input.as_object() else { return json(input) };
     let schema = |name: &str| properties.and_then(|properties| properties.get(name));
@@ -208,8 +208,7 @@ pub fn input(input: &Value, properties: Option<&Value>, base_url: &str) -> Marku
                 @for (name, value) in ordered.into_iter().take(MAX_PARTS) {
                     dt { (name) }
                     dd {
-                        @if schema(name).is_some_and(is_secret) { span.nothing { "hidden" } }
-                        @else if let Some((place, name, kind)) = value.as_str().and_then(|text| own_file(text, base_url)) {
+                        @if let Some((place, name, kind)) = value.as_str().and_then(|text| own_file(text, base_url)) {
                             (medium(place, name, kind))
                         }
                         @else { (Shown { value, media: &[], display: Display::Whole }.markup()) }
@@ -283,13 +282,6 @@ mod tests {
         let shown = shown(json!(vec!["x"; 500]), &[]);
         assert_eq!(shown.matches("<li>").count(), MAX_PARTS);
         assert!(shown.contains("and 300 more"));
-    }
-
-    #[test]
-    fn a_secret_is_not_shown() {
-        let properties = json!({"key": {"type": "string", "x-cog-secret": true}});
-        let shown = input(&json!({"key": "hush", "text": "x"}), Some(&properties), "").into_string();
-        assert!(!shown.contains("hush") && shown.contains("hidden") && shown.contains("x"), "{shown}");
     }
 
     #[test]

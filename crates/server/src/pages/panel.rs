@@ -77,8 +77,6 @@ impl Panel<'_> {
         let ended = prediction.status.is_terminal();
         let path = format!("/predictions/{}", prediction.id);
         let query = self.shared.map(|query| format!("{query}&")).unwrap_or_default();
-        // Events end with the whole prediction, with what is secret in it: guests ask for the panel instead.
-        let follows = !ended && self.visitor.is_owner();
         let events = || {
             self.models().sign_path(&format!("/api/predictions/{}/events", prediction.id), EVENTS_LIFETIME)
         };
@@ -86,7 +84,7 @@ impl Panel<'_> {
         let now = clunk_agent::replica::now_ms();
         html! {
             section.panel #panel aria-label="Prediction" data-status=(word(prediction.status)) data-part=(part)
-                data-parts=(self.parts()) data-events=[follows.then(events)] data-age=(now.saturating_sub(prediction.created_ms))
+                data-parts=(self.parts()) data-events=[(!ended).then(events)] data-age=(now.saturating_sub(prediction.created_ms))
                 data-display=(format!("{:?}", self.display()).to_lowercase()) {
                 div.state {
                     span role="status" { (mark(prediction.status)) }
@@ -234,32 +232,30 @@ impl Panel<'_> {
 
     /// What it was asked.
     pub fn input(&self) -> Markup {
-        let name = if self.prediction.kind == Kind::Prediction { "Input" } else { "TrainingInput" };
-        let properties = self.schema(name).and_then(|schema| schema.get("properties"));
         if self.prediction.data_removed {
             return html! { p.nothing { "The input was removed: it is kept for a limited time." } };
         }
-        output::input(&self.prediction.input, properties, &self.prediction.base_url)
+        let name = if self.prediction.kind == Kind::Prediction { "Input" } else { "TrainingInput" };
+        let properties = self.schema(name).and_then(|schema| schema.get("properties"));
+        output::input(&self.asked(), properties, &self.prediction.base_url)
     }
 
-    /// All of it, for programs and for what is too long for a page. What is secret stays out.
+    /// Its input with the addresses of files as people know them.
+    fn asked(&self) -> Value {
+        let mut input = self.prediction.input.clone();
+        self.models().show_files(&mut input, &self.prediction.base_url);
+        input
+    }
+
+    /// All of it, for programs and for what is too long for a page.
     pub fn json(&self) -> Value {
         let prediction = self.prediction;
-        let mut input = prediction.input.clone();
-        let name = if prediction.kind == Kind::Prediction { "Input" } else { "TrainingInput" };
-        let properties = self.schema(name).and_then(|schema| schema.get("properties")?.as_object());
-        for (name, _) in properties.into_iter().flatten().filter(|(_, schema)| super::form::is_secret(schema))
-        {
-            if let Some(value) = input.get_mut(name) {
-                *value = Value::from("hidden");
-            }
-        }
         serde_json::json!({
             "id": prediction.id,
             "model": prediction.model.to_string(),
             "version": prediction.version.to_string(),
             "status": prediction.status,
-            "input": input,
+            "input": self.asked(),
             "output": prediction.output.as_ref().map(|output| self.models().with_urls(output, &prediction.base_url)),
             "logs": prediction.logs,
             "error": prediction.error,

@@ -145,15 +145,17 @@ pub async fn model(
             None => None,
         };
         let found = found.filter(|prediction| prediction.model == subject.model.name);
-        let input = found.as_ref().and_then(|prediction| prediction.input.as_object());
+        let mut input = found.as_ref().map_or(Value::Null, |prediction| prediction.input.clone());
+        let base_url = base_url(&server, &headers);
+        server.models.show_files(&mut input, &base_url);
         let state = FormState {
             status: StatusCode::OK,
-            shown: &Submitted::of(&subject.fields, input.unwrap_or(&Map::new())),
+            shown: &Submitted::of(&subject.fields, input.as_object().unwrap_or(&Map::new())),
             problems: &Problems::new(),
             message: None,
             prediction: found.as_ref(),
         };
-        subject.page(&server, &visitor, &base_url(&server, &headers), state).await
+        subject.page(&server, &visitor, &base_url, state).await
     };
     match made.await {
         // It may be there for those who sign in.

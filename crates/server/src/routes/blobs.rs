@@ -8,7 +8,7 @@ use axum::extract::State;
 use clunk_core::Digest;
 use clunk_core::api::BlobsAnswer;
 use clunk_core::error::{ErrorBody, ErrorCode};
-use clunk_store::{Blobs, StoreError};
+use clunk_store::StoreError;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
@@ -31,8 +31,7 @@ enum UploadError {
 /// Stores every blob of the body, or none.
 pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Json<BlobsAnswer>, Failure> {
     let (pieces, received) = mpsc::channel(MAX_PIECES);
-    let blobs = server.blobs.clone();
-    let writing = tokio::task::spawn_blocking(move || store(&blobs, received));
+    let writing = tokio::task::spawn_blocking(move || store(&server, received));
     let mut stream = body.into_data_stream();
     while let Some(piece) = stream.next().await {
         // A body that broke off ends inside a blob, also when it broke off between two: nothing is committed.
@@ -53,8 +52,8 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Jso
     }
 }
 
-fn store(blobs: &Blobs, mut pieces: mpsc::Receiver<Bytes>) -> Result<usize, UploadError> {
-    let mut batch = blobs.batch();
+fn store(server: &Server, mut pieces: mpsc::Receiver<Bytes>) -> Result<usize, UploadError> {
+    let mut batch = server.blobs.batch();
     let mut input = Input { pieces: &mut pieces, current: Bytes::new() };
     while let Some(head) = input.head()? {
         let (digest, length) = head.split_at(32);
@@ -68,6 +67,7 @@ fn store(blobs: &Blobs, mut pieces: mpsc::Receiver<Bytes>) -> Result<usize, Uplo
         }
         batch.finish(writer)?;
     }
+    let _keep = server.engine.removing.blocking_read();
     Ok(batch.commit()?)
 }
 

@@ -20,8 +20,8 @@ use tokio::sync::mpsc;
 
 use super::{json, lines};
 use crate::answer::{Failure, not_found};
-use crate::memory;
 use crate::server::Server;
+use crate::{leftovers, memory};
 
 /// Build events between the builder and a slow client.
 const MAX_EVENTS: usize = 256;
@@ -61,8 +61,8 @@ pub async fn build(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
     Ok(lines(stream))
 }
 
-pub async fn list(State(server): State<Arc<Server>>) -> Json<Vec<ImageRecord>> {
-    let in_use = server.engine.in_use();
+pub async fn list(State(server): State<Arc<Server>>) -> Result<Json<Vec<ImageRecord>>, Failure> {
+    let in_use = server.engine.in_use().await?;
     let record = |image: ImageSummary| ImageRecord {
         id: image.id,
         title: image.title,
@@ -73,7 +73,7 @@ pub async fn list(State(server): State<Arc<Server>>) -> Json<Vec<ImageRecord>> {
         created_ms: image.created_ms,
         in_use: in_use.images.contains(&image.id),
     };
-    Json(server.engine.images.list().into_iter().map(record).collect())
+    Ok(Json(server.engine.images.list().into_iter().map(record).collect()))
 }
 
 pub async fn show(
@@ -94,7 +94,7 @@ pub async fn show(
         python: image.python.as_ref().map(|python| python.version.clone()),
         size_bytes: image.size_bytes,
         created_ms: image.created_ms,
-        in_use: server.engine.in_use().images.contains(&id),
+        in_use: server.engine.in_use().await?.images.contains(&id),
         layers: layers.into_iter().map(layer).collect(),
         env: image.config.env.clone(),
         workdir: image.config.workdir.clone(),
@@ -125,16 +125,17 @@ pub async fn remove(
 ) -> Result<Json<PruneAnswer>, Failure> {
     let id = find(&server, &text)?;
     let _alone = server.engine.removing.write().await;
-    let in_use = server.engine.in_use();
+    let in_use = server.engine.in_use().await?;
     let freed_bytes = server.engine.images.remove(id, &in_use).await.map_err(|error| error.body())?;
     Ok(Json(PruneAnswer { freed_bytes }))
 }
 
 pub async fn prune(State(server): State<Arc<Server>>) -> Result<Json<PruneAnswer>, Failure> {
     let _alone = server.engine.removing.write().await;
-    let in_use = server.engine.in_use();
-    let freed_bytes = server.engine.images.prune(&in_use).await.map_err(|error| error.body())?;
-    Ok(Json(PruneAnswer { freed_bytes }))
+    let in_use = server.engine.in_use().await?;
+    let freed = server.engine.images.prune(&in_use).await.map_err(|error| error.body())?;
+    let uploads = leftovers::once(&server, leftovers::Terms::at_once()).await?;
+    Ok(Json(PruneAnswer { freed_bytes: freed + uploads }))
 }
 
 /// Pieces of an archive between the disk and a slow client; each is [`PIECE_BYTES`] or less.

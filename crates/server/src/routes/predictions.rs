@@ -11,13 +11,14 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use clunk_core::error::{ErrorBody, ErrorCode};
-use clunk_core::model::{CreatePrediction, ModelName, PredictionId, Source, Webhook};
+use clunk_core::model::{CreatePrediction, ModelName, Prediction, PredictionId, Source, Webhook};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{id, json as read_json, query};
+use crate::address::base_url;
 use crate::answer::{Failure, not_found};
 use crate::models::{Event, Followed, Models, NewPrediction, Target};
 use crate::server::Server;
@@ -73,11 +74,6 @@ pub async fn create(
     Ok((StatusCode::CREATED, Json(server.models.shown(&made))).into_response())
 }
 
-fn base_url(server: &Server, headers: &HeaderMap) -> String {
-    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    host.map_or_else(|| server.url.clone(), |host| format!("http://{host}"))
-}
-
 pub async fn show(
     State(server): State<Arc<Server>>,
     Path(text): Path<String>,
@@ -109,14 +105,13 @@ pub async fn events(
     let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
     let base_url = server.models.prediction(prediction).await?.base_url;
     let follow = server.models.follow(prediction, last).await?;
-    let models = server.models.clone();
-    let events = stream::unfold((follow, models, base_url), |(mut follow, models, base_url)| async move {
-        let text = match tokio::time::timeout(PING, follow.next()).await {
-            Ok(None) => return None,
-            Ok(Some(followed)) => written(&models, &followed, &base_url),
-            Err(_) => ":\n\n".into(),
+    let events = stream::unfold((follow, server, base_url), |(mut follow, server, base_url)| async move {
+        let text = tokio::select! {
+            followed = follow.next() => written(&server.models, &followed?, &base_url),
+            () = tokio::time::sleep(PING) => ":\n\n".into(),
+            () = server.stopping.cancelled() => return None,
         };
-        Some((Ok::<_, Infallible>(Bytes::from(text)), (follow, models, base_url)))
+        Some((Ok::<_, Infallible>(Bytes::from(text)), (follow, server, base_url)))
     });
     Ok(Response::builder()
         .header(header::CONTENT_TYPE, "text/event-stream")
@@ -133,9 +128,16 @@ fn written(models: &Models, followed: &Followed, base_url: &str) -> String {
             ("output", json!({"index": index, "output": models.with_urls(output, base_url)}))
         }
         Event::Metric { name, value } => ("metric", json!({"name": name, "value": value})),
-        Event::Done(prediction) => ("done", models.shown(prediction)),
+        Event::Done(prediction) => ("done", done(models, prediction)),
     };
     event(followed.number, name, &data)
+}
+
+/// The whole prediction, for whoever has the address: where its webhook goes is its caller's matter.
+fn done(models: &Models, prediction: &Prediction) -> Value {
+    let mut shown = models.shown(prediction);
+    shown.as_object_mut().map(|members| members.shift_remove("webhook"));
+    shown
 }
 
 fn event(number: u64, name: &str, data: &Value) -> String {

@@ -1,5 +1,6 @@
 //! A Cog model served on a port of its own: Cog's container API, in front of containers of this server.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use clunk_core::id::{ContainerId, ReplicaId};
 use clunk_model::host::{Entry, start_text};
 use clunk_model::{Model, ModelServer, Program, Settings, Sink};
 use futures_util::stream;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::DropGuard;
 
 use super::{json as read_json, lines};
 use crate::answer::Failure;
-use crate::engine::compose;
+use crate::engine::{Held, compose};
 use crate::server::Server;
 use crate::state::Bound;
 
@@ -27,6 +28,8 @@ use crate::state::Bound;
 const PING: Duration = Duration::from_secs(15);
 /// Pieces of output that wait for whoever reads them; more are dropped, as a terminal that hangs must not hold the model.
 const LOG_PIECES: usize = 4096;
+/// Threads for large bodies and files of one model.
+const MAX_BLOCKING: usize = 8;
 
 /// Serves until the answer is no longer read.
 pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Response, Failure> {
@@ -37,13 +40,18 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
     })?;
     let upload_url = asked.upload_url.as_deref().map(clunk_model::upload_url).transpose();
     let upload_url = upload_url.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
+    let specs = [&asked.function, &asked.train].into_iter().flatten();
+    let (images, trees): (Vec<_>, Vec<_>) = specs.map(|spec| (spec.image, spec.trees.clone())).unzip();
+    let keep = server.engine.removing.read().await;
+    let held = server.engine.hold(images, &trees.concat());
     let predict = program(&server, asked.function.as_ref(), CogTask::Predict).await?;
     let train = program(&server, asked.train.as_ref(), CogTask::Train).await?;
+    drop(keep);
     let model = Model {
         name: asked.name,
         version: None,
         cog_version: asked.cog_version,
-        python: None,
+        python: asked.function.as_ref().or(asked.train.as_ref()).and_then(|spec| python(&server, spec)),
         schema: asked.openapi_schema,
         predict,
         train,
@@ -57,14 +65,15 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
     let served =
         ModelServer::new(model, settings, server.engine.runtime.clone(), Some(sink), stopping.clone());
     let served = served.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
-    let listener = into_tokio(bound.listener)?;
-    // Ends when it is told to stop: by the guard in the stream, by this server's end, or by its own API.
-    let serving = tokio::spawn(served.serve(listener));
+    let serving = serve(served, bound.listener).map_err(|error| {
+        ErrorBody::new(ErrorCode::Internal, format!("could not begin to serve the model: {error}"))
+    })?;
     let following = Following {
         first: Some(ServeEvent::Listening { url: bound.url }),
         printed,
         serving,
         _stop: stopping.drop_guard(),
+        _held: held,
     };
     Ok(lines(stream::unfold(following, |mut following| async move {
         let mut line = serde_json::to_vec(&following.next().await?).expect("events have a JSON form");
@@ -73,18 +82,33 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
     })))
 }
 
-fn into_tokio(listener: std::net::TcpListener) -> Result<tokio::net::TcpListener, ErrorBody> {
-    let made = listener.set_nonblocking(true).and_then(|()| tokio::net::TcpListener::from_std(listener));
-    made.map_err(|error| ErrorBody::new(ErrorCode::Internal, format!("could not listen: {error}")))
+/// Serves on a thread of its own, where a request wakes up no other thread on its way to the container and back. It ends
+/// when it is told to: by the guard in the stream, by this server's end, or by its own API; the receiver then hears.
+fn serve(served: Arc<ModelServer>, listener: std::net::TcpListener) -> io::Result<oneshot::Receiver<()>> {
+    listener.set_nonblocking(true)?;
+    let executor = Builder::new_current_thread().max_blocking_threads(MAX_BLOCKING).enable_all().build()?;
+    let listener = {
+        let _within = executor.enter();
+        tokio::net::TcpListener::from_std(listener)?
+    };
+    let (ended, serving) = oneshot::channel();
+    std::thread::Builder::new().name("model".into()).spawn(move || {
+        executor.block_on(served.serve(listener));
+        // What still reads a large file need not be waited for.
+        executor.shutdown_background();
+        drop(ended);
+    })?;
+    Ok(serving)
 }
 
 /// What whoever asked is told.
 struct Following {
     first: Option<ServeEvent>,
     printed: mpsc::Receiver<ServeEvent>,
-    serving: JoinHandle<()>,
+    serving: oneshot::Receiver<()>,
     /// Dropped with the answer.
     _stop: DropGuard,
+    _held: Held,
 }
 
 impl Following {
@@ -95,10 +119,16 @@ impl Following {
         tokio::select! {
             biased;
             printed = self.printed.recv() => printed,
-            _ = &mut self.serving, if !self.serving.is_finished() => None,
+            _ = &mut self.serving => None,
             () = tokio::time::sleep(PING) => Some(ServeEvent::Ping),
         }
     }
+}
+
+/// The version of the Python that a function runs in.
+fn python(server: &Server, spec: &FunctionSpec) -> Option<String> {
+    let image = compose::find_image(&server.engine, spec.image).ok()?;
+    Some(image.python.as_ref()?.version.clone())
 }
 
 /// How containers of a function are made.
@@ -109,7 +139,6 @@ async fn program(
 ) -> Result<Option<Program>, ErrorBody> {
     let Some(spec) = spec else { return Ok(None) };
     spec.check().map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
-    let _keep = server.engine.removing.read().await;
     let template = compose::template(&server.engine, spec).await?;
     let entry = Entry { module: spec.entry.module.clone(), qualname: spec.entry.qualname.clone() };
     let (source_root, concurrency) = (spec.entry.source_root.clone(), spec.policy.concurrency.max_inputs);

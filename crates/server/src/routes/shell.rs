@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf};
 
 use super::json;
 use crate::answer::Failure;
+use crate::engine::Held;
 use crate::engine::compose::{self, Root};
 use crate::server::Server;
 
@@ -36,7 +37,8 @@ type Socket = TokioIo<hyper::upgrade::Upgraded>;
 
 pub async fn open(State(server): State<Arc<Server>>, request: Request) -> Result<Response, Failure> {
     let (upgrade, shell) = asked(request).await?;
-    Ok(attach(upgrade, start(&server, shell).await?))
+    let (started, held) = start(&server, shell).await?;
+    Ok(attach(upgrade, started, Some(held)))
 }
 
 /// A terminal in a container that runs.
@@ -57,7 +59,7 @@ pub async fn exec(replica: Arc<Replica>, request: Request) -> Result<Response, F
     };
     let started = control.exec(spec).await;
     let started = started.map_err(|error| ErrorBody::new(ErrorCode::StartFailed, error.to_string()))?;
-    Ok(attach(upgrade, started))
+    Ok(attach(upgrade, started, None))
 }
 
 async fn asked(request: Request) -> Result<(hyper::upgrade::OnUpgrade, OpenShell), Failure> {
@@ -71,8 +73,9 @@ async fn asked(request: Request) -> Result<(hyper::upgrade::OnUpgrade, OpenShell
     Ok((upgrade, json(body).await?))
 }
 
-fn attach(upgrade: hyper::upgrade::OnUpgrade, started: Started) -> Response {
+fn attach(upgrade: hyper::upgrade::OnUpgrade, started: Started, held: Option<Held>) -> Response {
     tokio::spawn(async move {
+        let _held = held;
         let control = started.control.clone();
         match upgrade.await {
             Ok(socket) => serve(TokioIo::new(socket), started).await,
@@ -90,8 +93,9 @@ fn term(given: String) -> String {
     if given.is_empty() { "xterm-256color".into() } else { given }
 }
 
-async fn start(server: &Server, shell: OpenShell) -> Result<Started, Failure> {
+async fn start(server: &Server, shell: OpenShell) -> Result<(Started, Held), Failure> {
     let engine = &server.engine;
+    let _keep = engine.removing.read().await;
     let Some(id) = shell.image.or_else(|| shell.recipe.as_ref().map(|recipe| ImageId::of(recipe.digest())))
     else {
         return Err(ErrorBody::new(ErrorCode::BadRequest, "which image?")
@@ -104,6 +108,7 @@ async fn start(server: &Server, shell: OpenShell) -> Result<Started, Failure> {
         (None, Some(partial)) => Root::before_failure(partial),
         (None, None) => return Err(crate::answer::not_found(format_args!("image {id}"))),
     };
+    let held = engine.hold([id], &shell.trees);
     let mut container = compose::base(engine, root, &shell.trees).await?;
     container.argv = if shell.command.is_empty() { default_shell() } else { shell.command };
     container.env.push(("TERM".into(), term(shell.term)));
@@ -116,7 +121,8 @@ async fn start(server: &Server, shell: OpenShell) -> Result<Started, Failure> {
         container.limits.memory_bytes = Some(limit << 20);
     }
     let started = engine.runtime.start(container).await;
-    Ok(started.map_err(|error| ErrorBody::new(ErrorCode::StartFailed, error.to_string()))?)
+    let started = started.map_err(|error| ErrorBody::new(ErrorCode::StartFailed, error.to_string()))?;
+    Ok((started, held))
 }
 
 fn default_shell() -> Vec<String> {

@@ -18,8 +18,9 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Result<Jso
     let request: CreateTree = json(body).await?;
     let tree =
         Tree::new(request.files).map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
-    let blobs = server.blobs.clone();
     let answer = tokio::task::spawn_blocking(move || {
+        // What is found here is not removed before somebody can refer to it.
+        let (_keep, blobs) = (server.engine.removing.blocking_read(), &server.blobs);
         let mut missing: Vec<_> =
             tree.blobs().filter(|(digest, size)| !blobs.is_sound(*digest, *size)).collect();
         missing.sort_unstable();

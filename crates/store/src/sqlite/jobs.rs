@@ -22,6 +22,8 @@ pub enum Job {
     End(EndStep, Answer<Stepped>),
     Purge(PurgeStep, Answer<Stepped>),
     Model(ModelJob),
+    /// Brings the log into the tables and empties it: what was deleted lies in it still.
+    Checkpoint(Answer<()>),
     /// As if the disk had room for so many pages.
     #[cfg(test)]
     Limit(u32, Answer<()>),
@@ -50,6 +52,11 @@ impl Job {
             Self::End(step, answer) => reply(answer, writer, async |c| sweep::end(c, &step).await).await,
             #[cfg(test)]
             Self::Limit(pages, answer) => reply(answer, writer, async |c| limit(c, pages).await).await,
+            Self::Checkpoint(answer) => {
+                let emptied =
+                    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut writer.connection).await;
+                let _ = answer.send(emptied.map(drop).map_err(failed("empty the log")));
+            }
             Self::Purge(step, answer) => reply(answer, writer, async |c| sweep::purge(c, step).await).await,
         }
     }

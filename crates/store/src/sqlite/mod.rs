@@ -71,6 +71,8 @@ impl SqliteStore {
             .clone()
             .pragma("cache_size", WRITER_CACHE)
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
+            // Inputs may be secret: with their call, they leave the disk.
+            .pragma("secure_delete", "ON")
             .statement_cache_capacity(256);
         let mut connection =
             SqliteConnection::connect_with(&writing).await.map_err(|source| open_error(path, source))?;
@@ -329,6 +331,7 @@ impl Store for SqliteStore {
                 next = stepped.next;
             }
         }
+        self.job(Job::Checkpoint).await?;
         Ok(purged)
     }
 

@@ -90,6 +90,35 @@ async fn the_file_does_not_grow_with_time() {
     assert!(sizes[2] <= sizes[0] + sizes[0] / 10, "{sizes:?}");
 }
 
+/// Whether a file of the store holds a text.
+fn holds(folder: &tempfile::TempDir, text: &[u8]) -> bool {
+    let files = std::fs::read_dir(folder.path()).unwrap();
+    let contents = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    contents.into_iter().any(|content| content.windows(text.len()).any(|window| window == text))
+}
+
+/// Inputs hold secrets: those of one page, of a part of it, and of several.
+#[tokio::test]
+async fn inputs_of_ended_calls_are_nowhere_on_disk_after_a_purge() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder).await;
+    let shared: Shared = store.clone();
+    let app = contract::recorded_app(&shared).await;
+    let mut calls = contract::calls_of(&app, 30);
+    for (place, call) in calls.iter_mut().enumerate() {
+        call.input = StoredPayload::Inline(Bytes::from(b"hush-hush ".repeat(1 << (place % 10))));
+    }
+    contract::submitted(&shared, contract::submission(&app, calls.clone())).await;
+    assert!(holds(&folder, b"hush-hush"));
+    for call in &calls {
+        let record = contract::ended(&call.record, "succeeded", NOW_MS);
+        shared.record(Change::Ended { record, result: Some(contract::value(b"done")), done: None });
+    }
+    shared.flush().await.unwrap();
+    shared.purge(0, 0).await.unwrap();
+    assert!(!holds(&folder, b"hush-hush") && holds(&folder, b"done"));
+}
+
 async fn limit(store: &SqliteStore, pages: u32) {
     store.job(|answer| Job::Limit(pages, answer)).await.unwrap();
 }

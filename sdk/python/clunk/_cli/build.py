@@ -73,7 +73,7 @@ def build(words):
         deployed = prepare(project, client, output)
         output.say("packing the image")
         request = export_request(name, project, deployed.predict)
-        digest, size = receive(client, deployed.predict["image"], request, target)
+        digest, size = receive(client, deployed.predict["image"], request, target, output)
     except BaseException:
         target.give_up()
         raise
@@ -97,24 +97,9 @@ def export_request(name, project, predict):
     """What the image has beside its packages: the source, the schema, and what its server is told."""
     from clunk._cog import COG_VERSION
 
-    schema = project.schema.document
-    entry = predict["entry"]
-    model = {
-        "schema": schema,
-        "runner": RUNNER_PATH,
-        "source_root": entry["source_root"],
-        "module": entry["module"],
-        "qualname": entry["qualname"],
-        "train": None,
-        "concurrency": project.concurrency,
-        "is_async": bool(entry.get("is_async")),
-        "env": {},
-        "cog_version": COG_VERSION,
-    }
-    if project.train:
-        file, _, qualname = project.train.partition(":")
-        model["train"] = {"module": file, "qualname": qualname}
-    document = json.dumps(schema, separators=(",", ":"))
+    from .cog_project import SOURCE_ROOT, model_config
+
+    document = json.dumps(project.schema.document, separators=(",", ":"))
     return {
         "name": name,
         "trees": predict["trees"],
@@ -126,13 +111,14 @@ def export_request(name, project, predict):
             "run.cog.openapi_schema": document,
         },
         "ports": [PORT],
-        "model": model,
+        "model": {**model_config(project), "runner": RUNNER_PATH, "source_root": SOURCE_ROOT},
     }
 
 
-def receive(client, image, request, target):
+def receive(client, image, request, target, output):
     """Writes the archive as it comes; its digest and its size."""
     from clunk._client.client import server_error
+    from clunk.output import Progress
 
     data = json.dumps(request, separators=(",", ":")).encode()
     head_bytes = client.request_head("POST", f"/api/images/{image}/export", len(data), "application/json")
@@ -142,10 +128,20 @@ def receive(client, image, request, target):
         head = connection.receive_head()
         if head.status >= 400:
             raise server_error(head.status, connection.receive_body(head))
-        target.write(connection.chunks(head))
+        with Progress(output, f"writing {target.path}", head.length) as progress:
+            target.write(_told(connection.chunks(head), progress))
         return head.get(b"clunk-image-digest"), head.length
+    except BaseException as error:
+        client.explain_loss(error)
+        raise
     finally:
         connection.close()
+
+
+def _told(chunks, progress):
+    for chunk in chunks:
+        yield chunk
+        progress.add(len(chunk))
 
 
 class Target:

@@ -2,9 +2,9 @@
 
 import json
 import os
-import subprocess
 
 from .errors import FAILED, NOT_FOUND, USAGE, Exit
+from .targets import is_project
 
 # Reading two small files; a program that hangs must not hold a push.
 CONFIG_TIMEOUT_S = 60
@@ -62,13 +62,6 @@ class CogProject:
         return None
 
 
-def is_project(path):
-    """Whether a word of the command line is the folder, or the file, of a Cog project."""
-    if os.path.isdir(path):
-        return os.path.isfile(os.path.join(path, "cog.yaml"))
-    return os.path.basename(path).endswith((".yaml", ".yml")) and os.path.isfile(path)
-
-
 def load(path, output, needs_predict=True):
     """Reads a project; every problem is shown, and an error ends the command before anything is built."""
     from clunk._cog.problems import show
@@ -91,7 +84,7 @@ def load(path, output, needs_predict=True):
         raise Exit(FAILED, f"{count} mistake{'s' * (count > 1)} in {described['root']}; nothing was built")
     if needs_predict and not config.get("predict"):
         raise Exit(FAILED, f"{described['file']} names no predictor", 'add predict: "predict.py:Predictor"')
-    if (config.get("concurrency") or {}).get("max", 1) > 1 and not schema.is_async:
+    if config.get("predict") and (config.get("concurrency") or {}).get("max", 1) > 1 and not schema.is_async:
         hint = "write `async def`, or remove concurrency"
         raise Exit(FAILED, f"{described['file']}: concurrency.max needs an async predictor", hint)
     return CogProject(described, schema)
@@ -105,6 +98,8 @@ def _tell(text):
 
 def describe(path):
     """What the `clunk` program reads in `cog.yaml`."""
+    import subprocess
+
     from clunk._client.discovery import find_binary
 
     binary = find_binary()
@@ -124,6 +119,24 @@ def describe(path):
         _tell(done.stderr.decode("utf-8", "replace").rstrip())
         raise Exit(done.returncode)
     return json.loads(done.stdout)
+
+
+def model_config(project):
+    """What the server of one model is told of a project, wherever that lies."""
+    from clunk._cog import COG_VERSION
+
+    made = {
+        "schema": project.schema.document,
+        "concurrency": project.concurrency,
+        "is_async": project.schema.is_async,
+        "cog_version": COG_VERSION,
+    }
+    if project.predict:
+        made["module"], _, made["qualname"] = project.predict.partition(":")
+    if project.train:
+        module, _, qualname = project.train.partition(":")
+        made["train"] = {"module": module, "qualname": qualname}
+    return made
 
 
 # To the server
@@ -181,7 +194,7 @@ def _function(project, image, tree, task, is_async, is_generator, timeout_s):
 def _send(client, files, root, output):
     from clunk._source.upload import send_tree
 
-    return send_tree(client, files, root, output.say)
+    return send_tree(client, files, root, output)
 
 
 def source_files(project, output):

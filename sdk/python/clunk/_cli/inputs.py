@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import stat
 import sys
+from errno import ENOENT
 
 from .arguments import nearest
-from .errors import usage
+from .errors import Exit, usage
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
@@ -54,36 +56,50 @@ def resolved(schemas, schema):
 
 
 def parse(pairs, document, name="Input", command="clunk run"):
-    """The input object of `-i` words."""
+    """The input object of `-i` words; every mistake in them is told at once."""
     properties, required = input_schema(document, name)
-    given, repeated = {}, {}
+    given, named, mistakes = {}, set(), []
     for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals:
-            if key.startswith("@"):
-                given.update(_whole(key[1:]))
-                continue
-            raise usage(f"-i {pair} has no value", f"-i {key}=VALUE")
-        if key not in properties:
-            raise usage(f"the model has no input `{key}`", _hint(key, properties))
-        schema = properties[key]
+        key = pair.partition("=")[0]
         try:
-            if schema.get("type") == "array" and not text.startswith("["):
-                repeated.setdefault(key, []).append(convert(schema.get("items", {}), text))
-            elif key in given:
-                raise usage(f"the input `{key}` is given twice", "only a list takes several values")
-            else:
-                given[key] = convert(schema, text)
-        except Wrong as wrong:
-            raise usage(f"the input `{key}` must be {wrong}, not {_short(text)}") from None
-    for key, values in repeated.items():
-        given[key] = [*given.get(key, []), *values]
-    missing = [key for key in required if key not in given]
+            _take(pair, properties, given)
+        except Exit as mistake:
+            mistakes.append(mistake)
+        named.add(key)
+    missing = [key for key in required if key not in given and key not in named]
     if missing:
         example = " ".join(f"-i {key}={example_of(properties[key])}" for key in missing)
         plural = "s" * (len(missing) > 1)
-        raise usage(f"the model needs the input{plural} {', '.join(missing)}", f"{command} {example}")
+        mistakes.append(usage(f"the model needs the input{plural} {', '.join(missing)}", f"{command} {example}"))
+    if len(mistakes) > 1:
+        lines = [f"  {mistake.message}" + f" ({mistake.hint})" * bool(mistake.hint) for mistake in mistakes]
+        raise usage("\n".join([f"{len(mistakes)} mistakes in the inputs:", *lines]), f"{command} --help")
+    for mistake in mistakes:
+        raise mistake
     return given
+
+
+def _take(pair, properties, given):
+    """Adds the value of one word to those that are given."""
+    key, equals, text = pair.partition("=")
+    if not equals and key.startswith("@"):
+        given.update(_whole(key[1:]))
+        return
+    if not equals:
+        raise usage(f"-i {pair} has no value", f"-i {key}=VALUE")
+    if key not in properties:
+        raise usage(f"the model has no input `{key}`", _hint(key, properties))
+    schema = properties[key]
+    try:
+        if schema.get("type") == "array":
+            more = convert(schema, text) if text.startswith("[") else [convert(schema.get("items", {}), text)]
+            given[key] = [*given.get(key, []), *more]
+        elif key in given:
+            raise usage(f"the input `{key}` is given twice", "only a list takes several values")
+        else:
+            given[key] = convert(schema, text)
+    except Wrong as wrong:
+        raise usage(f"the input `{key}` must be {wrong}, not {_short(text)}") from None
 
 
 def _whole(path):
@@ -174,14 +190,26 @@ def _choice(schema, text):
 def _file(text):
     if text.startswith("@"):
         path = text[1:]
-        if path != "-" and not os.path.isfile(path):
-            raise usage(f"there is no file {path}")
+        if path != "-":
+            _check_file(path)
         return LocalInput(path)
     if text.startswith(("http://", "https://", "data:")):
         return text
     if os.path.exists(text):
         raise Wrong(f"a URL, or a file with @ before it (did you mean @{text}?)")
     raise Wrong("a URL, or @FILE for a file of this machine")
+
+
+def _check_file(path):
+    """Refuses what is no file and no pipe, as that of `@<(command)`."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise usage(f"there is no file {path}" if error.errno == ENOENT else f"{path}: {error.strerror}") from None
+    if stat.S_ISDIR(mode):
+        raise usage(f"{path} is a folder, and the input takes a file", f"pack it: tar -czf data.tar.gz {path}")
+    if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+        raise usage(f"{path} is a {'socket' if stat.S_ISSOCK(mode) else 'device'}, and the input takes a file")
 
 
 def _text(path):

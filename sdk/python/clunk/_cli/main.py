@@ -88,9 +88,11 @@ def dispatch(arguments):
 
 def run(words):
     """A file of functions, or a model: its folder or its name."""
-    from .predict import first_target, predict
+    from .targets import first_target
 
     if first_target(words) is not None:
+        from .predict import predict
+
         return predict(words)
     from .run import run
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 from .errors import DONE, FAILED, Exit, usage
+from .options import Grammar
 from .predict import LOCAL_OWNER, SHOWN_VERSION_LEN
 
 HELP = """\
@@ -29,29 +30,20 @@ options:
 SHOWN_MAX = 200
 
 
-class Options:
-    def __init__(self, words):
-        self.json = self.yes = self.all = self.quiet = False
-        self.rest = []
-        flags = {"--json": "json", "--yes": "yes", "-y": "yes", "--all": "all", "-q": "quiet", "--quiet": "quiet"}
-        for word in words:
-            if word in ("-h", "--help"):
-                print(HELP, end="")
-                raise Exit(DONE)
-            if word in flags:
-                setattr(self, flags[word], True)
-            elif word.startswith("-"):
-                from .arguments import nearest
-
-                raise usage(f"unknown option {word}", nearest(word, flags) or "clunk model --help")
-            else:
-                self.rest.append(word)
+GRAMMAR = Grammar(
+    "model",
+    HELP,
+    ["verb", "name"],
+    {"--yes": "yes", "-y": "yes", "--all": "all"},
+    {},
+    example="clunk model --help",
+)
 
 
 def model(words):
-    options = Options(words)
+    options = GRAMMAR.read(words)
     verbs = {"list": (_list, 0), "show": (_show, 1), "versions": (_versions, 1), "delete": (_delete, 1)}
-    verb, *rest = options.rest or [None]
+    verb = options.verb
     if verb not in verbs:
         from .arguments import nearest
 
@@ -59,14 +51,15 @@ def model(words):
             f"unknown command {verb}" if verb else "no command", nearest(verb or "", verbs) or "clunk model list"
         )
     function, count = verbs[verb]
-    if len(rest) != count:
+    names = [options.name] if options.name is not None else []
+    if len(names) != count:
         raise usage(f"clunk model {verb} takes {'one model' if count else 'no argument'}", "clunk model --help")
     from clunk._client.client import Client
     from clunk._client.discovery import connect
 
     client = Client(*connect())
     try:
-        return function(client, options, *rest)
+        return function(client, options, *names)
     finally:
         client.close()
 

@@ -20,15 +20,17 @@ _FILE = re.compile(r"data:[^,]{0,200};base64,|https?://[^/]+/files/[^/?]+/[^/?]+
 class Show:
     """The output of one prediction on its way to the terminal and the disk."""
 
-    def __init__(self, client, document, options, name="Output"):
+    def __init__(self, client, document, options, kind):
         self.client = client
         self.json = options.json
         schemas = document["components"]["schemas"]
-        self.schema = resolved(schemas, schemas.get(name, {}))
+        self.schema = resolved(schemas, schemas.get("TrainingOutput" if kind == "training" else "Output", {}))
         self.is_iterator = self.schema.get("x-cog-array-type") == "iterator"
         self.is_text = self.schema.get("x-cog-array-display") == "concatenate"
         self.target = Target(options.output)
-        # URLs that were saved, to their paths.
+        # Weights stay where they are, unless somebody asks for them.
+        self.saves = options.output is not None or (kind == "prediction" and not options.json)
+        # Files that were saved, by their keys, to their paths.
         self.saved = {}
         self.chunks = 0
         self.ends_line = True
@@ -38,10 +40,8 @@ class Show:
         schema = self.schema.get("items", {}) if self.is_iterator else self.schema
         files = list(find_files(schema, value))
         self.chunks += 1
-        if files and not (self.json and self.target.path is None):
-            many = self.is_iterator or len(files) > 1
-            for url in files:
-                self._save(url, many)
+        if files and self.saves:
+            self._save(files)
             if self.json:
                 return
             value = replaced(value, self.saved)
@@ -53,11 +53,14 @@ class Show:
         elif not self.json:
             self._print(value)
 
-    def _save(self, url, many):
+    def _save(self, urls):
         from clunk._client.predictions import fetch
 
-        pieces, name = fetch(self.client, url)
-        self.saved[url] = self.target.write(pieces, name, many)
+        fetched = [(url, *fetch(self.client, url)) for url in urls]
+        names = [safe_name(name) for _, _, name in fetched]
+        for (url, pieces, _), name in zip(fetched, names):
+            many = len(names) > 1 if self.target.is_file else names.count(name) > 1
+            self.saved[file_key(url)] = self.target.write(pieces, name, many or self.is_iterator)
 
     def _text(self, value):
         if self.is_text:
@@ -87,10 +90,6 @@ class Show:
         elif not self.ends_line:
             print(flush=True)
 
-    @property
-    def summary(self):
-        return ", ".join(self.saved.values())
-
 
 class Target:
     """Where `-o` sends outputs: a file, a folder, `-` for standard output, or files of their own names here."""
@@ -98,6 +97,7 @@ class Target:
     def __init__(self, path):
         self.path = path
         self.is_folder = path is not None and (path.endswith("/") or os.path.isdir(path))
+        self.is_file = path is not None and not self.is_folder
         self.written = 0
         self.text = None
 
@@ -113,16 +113,31 @@ class Target:
         try:
             if os.path.dirname(path):
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-            with open(path, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
+            self._put(path, pieces)
         except OSError as error:
             raise Exit(FAILED, f"cannot write {path}: {error.strerror}", "name another place: -o FILE") from None
         return path
 
+    def _put(self, path, pieces):
+        """Nothing of the name is there before all of it is. What is no file, such as /dev/null, is written to."""
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "wb") as file:
+                file.writelines(pieces)
+            return
+        # A link stays one.
+        path = os.path.realpath(path)
+        part = f"{path}.part-{os.getpid()}"
+        try:
+            with open(part, "wb") as file:
+                file.writelines(pieces)
+            os.replace(part, path)
+        except BaseException:
+            if os.path.lexists(part):
+                os.unlink(part)
+            raise
+
     def _place(self, name, many):
-        name = safe_name(name)
-        if self.path is not None and not self.is_folder:
+        if self.is_file:
             stem, ending = os.path.splitext(self.path)
             return f"{stem}.{self.written}{ending or os.path.splitext(name)[1]}" if many else self.path
         folder = self.path or ""
@@ -179,10 +194,15 @@ def find_files(schema, value):
         yield from find_files(variant, value)
 
 
+def file_key(url):
+    """What stays the same of a file's URL: the server signs anew for each answer."""
+    return url if url.startswith("data:") or not _FILE.match(url) else url.partition("?")[0].split("/", 3)[3]
+
+
 def replaced(value, paths):
     """An output with the paths of its saved files in the place of their URLs."""
     if isinstance(value, str):
-        return paths.get(value, value)
+        return paths.get(file_key(value), value)
     if isinstance(value, list):
         return [replaced(item, paths) for item in value]
     if isinstance(value, dict):

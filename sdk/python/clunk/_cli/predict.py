@@ -1,5 +1,6 @@
 """`clunk run DIR` and `clunk run owner/name`: one prediction, its output as it comes."""
 
+import json
 import os
 import re
 import sys
@@ -8,6 +9,7 @@ from clunk.output import Waiting
 
 from .errors import DONE, FAILED, INTERRUPTED, NOT_FOUND, Exit, usage
 from .options import Grammar
+from .targets import VERSION_MAX, parse_reference
 
 HELP = """\
 Run a Cog model once.
@@ -15,8 +17,10 @@ Run a Cog model once.
   clunk run . -i prompt=hello                         the project in this folder, with no server of its own to write
   clunk run owner/name -i image=@in.png -o out.png    a model that was pushed, its newest version
   clunk run owner/name:9f86d081 -i prompt=hello       one version
+  clunk predict ID                                    one that was left with --detach: its output, as it comes
 
 usage: clunk run DIR|owner/name[:VERSION] [-i NAME=VALUE]... [OPTIONS]
+       clunk predict ID [OPTIONS]
 
 options:
   -i, --input NAME=VALUE  an input; @FILE for a file, @- for standard input, several times for a list;
@@ -28,16 +32,14 @@ options:
   -h, --help              this text, and what the model takes
 """
 
-# `owner/name`, `owner/name:version`
-_REFERENCE = re.compile(
-    r"([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)/([a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?)(?::([0-9a-f]{4,64}))?"
-)
 # What is waited for, by the state of a prediction.
 STATES = {"starting": "waiting for a container", "processing": "running"}
 # The owner of what `clunk run DIR` makes: one model for each folder, replaced by its next run.
 LOCAL_OWNER = "local"
-VERSION_LEN = 64
 SHOWN_VERSION_LEN = 12
+# Letters and digits of the id of a prediction.
+ID_LEN = 26
+PREDICTION, TRAINING = "prediction", "training"
 
 
 _SWITCHES = {"-d": "detach", "--detach": "detach", "-h": "help", "--help": "help"}
@@ -63,28 +65,6 @@ def parse_options(words, of=GRAMMAR):
     return options
 
 
-def first_target(words):
-    """The word of `clunk run ...` that names a model, when one does."""
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        if word in _VALUES or word in _INPUTS or word in ("-n", "--name", "-w", "--write-result"):
-            words[:1] = []
-        elif word in ("-m", "--module"):
-            return None
-        elif not word.startswith("-"):
-            return word if is_model(word) else None
-    return None
-
-
-def is_model(word):
-    """Whether a word names a model, not a file of functions."""
-    from .cog_project import is_project
-
-    named = bool(_REFERENCE.fullmatch(word)) and not word.endswith(".py")
-    return is_project(word) or (named and not os.path.exists(word))
-
-
 def predict(words):
     options = parse_options(words)
     from clunk._client.client import Client
@@ -96,6 +76,8 @@ def predict(words):
         return _predict_project(options, output)
     client = Client(*connect())
     try:
+        if is_prediction(options.target) and not options.help:
+            return take_up(client, options, output)
         version = resolve(client, options.target)[1]
         if options.help:
             return _help(version["openapi_schema"], HELP)
@@ -169,10 +151,10 @@ def resolve(client, reference):
     from clunk._client.predictions import request
     from clunk.exception import NotFoundError
 
-    match = _REFERENCE.fullmatch(reference)
-    if match is None:
+    parsed = parse_reference(reference)
+    if parsed is None:
         raise usage(f"{reference!r} is no model", "owner/name, or owner/name:VERSION")
-    name, wanted = f"{match[1]}/{match[2]}", match[3]
+    name, wanted = parsed
     try:
         model = request(client, "GET", f"/models/{name}")
     except NotFoundError:
@@ -182,7 +164,7 @@ def resolve(client, reference):
         if not model.get("latest_version"):
             raise Exit(NOT_FOUND, f"{name} has no version yet", f"clunk push DIR {name}")
         return model, model["latest_version"]
-    if len(wanted) == VERSION_LEN:
+    if len(wanted) == VERSION_MAX:
         return model, request(client, "GET", f"/models/{name}/versions/{wanted}")
     return model, _version_by_start(client, name, wanted)
 
@@ -234,9 +216,9 @@ def with_files(client, parsed):
             return value
         try:
             if value.path == "-":
-                return send_file(client, sys.stdin.buffer.read(), "input")
+                return send_file(client, sys.stdin.buffer, "input")
             with open(value.path, "rb") as file:
-                return send_file(client, file.read(), os.path.basename(value.path))
+                return send_file(client, file, os.path.basename(value.path))
         except OSError as error:
             raise Exit(FAILED, f"cannot read {value.path}: {error.strerror}") from None
 
@@ -251,46 +233,81 @@ def run_version(client, version, inputs, document, options, output):
     return watch(client, prediction, document, options, output)
 
 
-def watch(client, prediction, document, options, output, schema_name="Output", path="/predictions"):
-    """Follows a prediction or training; Ctrl-C cancels it."""
+def is_prediction(word):
+    """Whether a word is the id of a prediction or training."""
+    return len(word) == ID_LEN and word.isascii() and word.isalnum()
+
+
+def take_up(client, options, output, kind=PREDICTION):
+    """Follows one that another command has made; Ctrl-C leaves it as it is."""
+    from clunk._client.predictions import request
+    from clunk.exception import NotFoundError
+
+    if options.inputs:
+        raise usage(f"the {kind} {options.target} has its inputs already", "leave -i out")
+    prediction = request(client, "GET", f"/{kind}s/{options.target}")
+    document = {"components": {"schemas": {}}}
+    try:
+        version = f"/models/{prediction['model']}/versions/{prediction['version']}"
+        document = request(client, "GET", version)["openapi_schema"]
+    except NotFoundError:
+        # The version has been deleted: its output is told as it looks.
+        pass
+    return watch(client, prediction, document, options, output, kind, cancels=False)
+
+
+def watch(client, prediction, document, options, output, kind=PREDICTION, cancels=True):
+    """Follows a prediction or training; Ctrl-C cancels it when it is ours."""
+    from clunk._client.predictions import request
+
     from .outputs import Show
     from .run import second_interrupt_ends
 
+    verb = "train" if kind == TRAINING else "predict"
     if options.detach:
-        import json
-
         print(json.dumps(prediction) if options.json else prediction["id"])
-        output.say(f"it goes on without this command; follow it: clunk call logs --follow {prediction['id']}")
+        output.say(f"it goes on without this command; its output: clunk {verb} {prediction['id']}")
         return DONE
     second_interrupt_ends()
-    show = Show(client, document, options, schema_name)
+    show = Show(client, document, options, kind)
     waiting = Waiting(output, STATES["starting"])
     try:
-        ended = _follow(client, prediction, show, output, waiting)
+        ended = _follow(client, prediction["id"], show, output, waiting)
+        if options.json:
+            ended = request(client, "GET", f"/{kind}s/{prediction['id']}")
     except KeyboardInterrupt:
         waiting.clear()
-        _cancel(client, prediction["id"], output, path)
+        if cancels:
+            _cancel(client, prediction["id"], output, kind)
+        else:
+            output.say(f"it goes on without this command; its output: clunk {verb} {prediction['id']}")
         return INTERRUPTED
     finally:
         waiting.close()
     show.end(ended)
     if ended["status"] == "succeeded":
         return DONE
-    error = ended.get("error") or f"the prediction was {ended['status']}"
-    raise Exit(FAILED, error, f"clunk call logs {prediction['id']}" if ended["status"] == "failed" else None)
+    error = ended.get("error") or f"the {kind} was {ended['status']}"
+    hint = f"clunk call logs {prediction['id']}" if ended["status"] == "failed" else None
+    raise Exit(FAILED, error, missing_package(error) or hint)
 
 
-def _follow(client, prediction, show, output, waiting):
+def missing_package(error):
+    """The hint for a package that the image lacks."""
+    name = re.search(r"No module named '(\w+)", error)
+    return name and f"name the package of {name[1]} in the file of build.python_requirements in cog.yaml"
+
+
+def _follow(client, prediction_id, show, output, waiting):
     """Prints what comes; the prediction as it ended."""
-    from clunk._client.predictions import follow, request
+    from clunk._client.predictions import follow
 
     ends_line = True
-    for event, data in follow(client, prediction["id"]):
+    for event, data in follow(client, prediction_id):
         if event == "status":
-            state = data if isinstance(data, str) else data.get("status")
-            waiting.now(STATES.get(state, "running"))
+            waiting.now(STATES.get(data["status"], STATES["processing"]))
         elif event == "logs":
-            text = data if isinstance(data, str) else data.get("logs") or data.get("text") or ""
+            text = data["text"]
             if output.words and text:
                 waiting.clear(show.ends_line and text.endswith("\n"))
                 # On a terminal a log does not begin in the middle of an output's line.
@@ -301,14 +318,10 @@ def _follow(client, prediction, show, output, waiting):
                 show.ends_line = show.ends_line or bool(begins)
         elif event == "output":
             waiting.clear(False)
-            show.take(data["output"] if isinstance(data, dict) and "output" in data else data)
+            show.take(data["output"])
             waiting.clear(show.ends_line and ends_line)
         elif event == "done":
-            break
-    ended = data if isinstance(data, dict) and "status" in data and "id" in data else None
-    if ended is None:
-        kind = "trainings" if prediction.get("urls", {}).get("get", "").rpartition("/")[0].endswith("trainings") else ""
-        ended = request(client, "GET", f"/{kind or 'predictions'}/{prediction['id']}")
+            ended = data
     if not show.chunks and ended.get("output") is not None and ended["status"] == "succeeded":
         values = ended["output"] if show.is_iterator else [ended["output"]]
         for value in values:
@@ -316,12 +329,12 @@ def _follow(client, prediction, show, output, waiting):
     return ended
 
 
-def _cancel(client, prediction_id, output, path):
+def _cancel(client, prediction_id, output, kind):
     from clunk._client.predictions import request
     from clunk.exception import Error
 
     output.say("canceling; Ctrl-C again leaves it to the server")
     try:
-        request(client, "POST", f"{path}/{prediction_id}/cancel")
+        request(client, "POST", f"/{kind}s/{prediction_id}/cancel")
     except Error as error:
         output.say(f"it could not be canceled: {error.message}")

@@ -6,6 +6,7 @@ import re
 
 from .errors import DONE, usage
 from .options import Grammar
+from .targets import NAME_MAX, is_name
 
 HELP = """\
 Push a Cog model to the server as a version that never changes.
@@ -23,7 +24,6 @@ options:
   -q, --quiet           print only the version
   -h, --help            this text
 """
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
 GRAMMAR = Grammar(
@@ -53,7 +53,7 @@ def checked_name(text):
     from .predict import LOCAL_OWNER
 
     owner, slash, name = text.partition("/")
-    if not slash or not _NAME.fullmatch(owner) or not _NAME.fullmatch(name):
+    if not slash or not is_name(owner) or not is_name(name):
         fitting = "/".join(filter(None, (sluggish(owner), sluggish(name) or "model")))
         message = f"{text!r} is no name of a model: owner/name, of lower-case letters, digits, `-`, `_` and `.`"
         raise usage(message, f"clunk push DIR {fitting if slash else 'OWNER/' + sluggish(text)}")
@@ -64,7 +64,7 @@ def checked_name(text):
 
 def sluggish(text):
     """The nearest text that may be part of a name."""
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64]
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:NAME_MAX]
 
 
 def push(words):

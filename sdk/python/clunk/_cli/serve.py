@@ -84,26 +84,17 @@ def _serve_here(project, options):
 
 def local_config(project):
     """What the model server is told of a project on this machine."""
-    from clunk._cog import COG_VERSION
+    from .cog_project import model_config
 
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    made = {
-        "schema": project.schema.document,
+    return {
+        **model_config(project),
         "python": sys.executable,
+        "python_version": sys.version.partition(" ")[0],
         "runner": os.path.dirname(package),
         "source_root": project.root,
-        "concurrency": project.concurrency,
-        "is_async": project.schema.is_async,
         "env": project.env,
-        "cog_version": COG_VERSION,
-        "python_version": sys.version.partition(" ")[0],
     }
-    if project.predict:
-        made["module"], _, made["qualname"] = project.predict.partition(":")
-    if project.train:
-        module, _, qualname = project.train.partition(":")
-        made["train"] = {"module": module, "qualname": qualname}
-    return made
 
 
 def _config_file(config):
@@ -156,12 +147,8 @@ def follow(client, body, output):
             kind = event.get("type")
             if kind == "log":
                 output.log(event)
-            elif kind in ("listening", "started"):
-                output.say(f"listening on {event.get('url')}")
-            elif kind == "error":
-                from clunk._client.client import error_from
-
-                raise error_from(event.get("error") or event)
+            elif kind == "listening":
+                output.say(f"listening on {event['url']}")
     finally:
         connection.shut()
         connection.close()

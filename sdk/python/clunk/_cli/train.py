@@ -3,25 +3,30 @@
 import os
 
 from .errors import DONE, FAILED, Exit, usage
-from .predict import grammar, parse_options, read_inputs, resolve, watch
+from .predict import TRAINING, grammar, is_prediction, parse_options, read_inputs, resolve, take_up, watch
 
 HELP = """\
 Train a Cog model: its train function makes weights, and they make a new version.
 
   clunk train owner/base -i data=@data.zip --destination owner/mine
   clunk train . -i epochs=3 -o weights.bin           the project in this folder
+  clunk train ID                                     one that was left with --detach: its output, as it comes
 
 usage: clunk train DIR|owner/name[:VERSION] [-i NAME=VALUE]... [--destination owner/name] [OPTIONS]
+       clunk train ID [OPTIONS]
 
 options:
-  --destination NAME      the model that gets the new version; made when it is not there
+  --destination NAME      the model that gets the new version; made when it is not there.
+                          Of a project: OWNER/FOLDER-trained without it
   -i, --input NAME=VALUE  an input, as for `clunk run`
-  -o, --output PATH       where the weights are written as well
+  -o, --output PATH       where the weights are written; without it they stay on the server
   --json                  print the whole training as JSON
   -d, --detach            print the training's id and do not wait
   -q, --quiet             print only the output
   -h, --help              this text, and what the training takes
 """
+# Behind the name of a project, that of the model which gets its weights.
+TRAINED = "-trained"
 GRAMMAR = grammar("train", HELP, {"--destination": "destination"})
 
 
@@ -42,7 +47,10 @@ def train(words):
     client = Client(*connect())
     try:
         if project is not None:
+            options.destination = options.destination or default_destination(project, client)
             name, version, document = _push(project, client, output)
+        elif is_prediction(options.target) and not options.help:
+            return take_up(client, options, output, TRAINING)
         else:
             model, found = resolve(client, options.target)
             name, version, document = f"{model['owner']}/{model['name']}", found["id"], found["openapi_schema"]
@@ -51,6 +59,15 @@ def train(words):
         return _train(client, name, version, document, options, output)
     finally:
         client.close()
+
+
+def default_destination(project, client):
+    """A model of the weights' own: what `clunk run DIR` makes is replaced by its next run."""
+    from .push import default_name
+    from .targets import NAME_MAX
+
+    owner, _, name = default_name(project, client).partition("/")
+    return f"{owner}/{name[: NAME_MAX - len(TRAINED)]}{TRAINED}"
 
 
 def _help(document):
@@ -91,13 +108,13 @@ def _train(client, name, version, document, options, output):
 
     _checked(document, name)
     inputs = read_inputs(client, options, document, f"clunk train {options.target}", "TrainingInput")
-    destination = options.destination or (name if os.path.exists(options.target) else None)
+    destination = options.destination
     if destination is None:
         raise usage("a training needs the model that gets its weights", f"--destination {name}-trained")
     _ensure(client, destination, output)
     body = {"destination": destination, "input": inputs}
     training = request(client, "POST", f"/models/{name}/versions/{version}/trainings", body)
-    code = watch(client, training, document, options, output, "TrainingOutput", "/trainings")
+    code = watch(client, training, document, options, output, TRAINING)
     if code == DONE and not options.detach:
         output.say(f"{destination} has a new version with these weights")
         output.say(f"run it: clunk run {destination}")

@@ -146,9 +146,13 @@ class Client:
 
     def exchange(self, request):
         """Sends the pieces of a request; the head and the body of the answer."""
+        return self.exchange_by(lambda connection: connection.send(request))
+
+    def exchange_by(self, send):
+        """Has `send` write a request to a connection; the head and the body of the answer."""
         connection = self.connection()
         try:
-            connection.send(request)
+            send(connection)
             head = connection.receive_head()
             answer = connection.receive_body(head)
         except BaseException as error:
@@ -168,8 +172,9 @@ class Client:
             head = connection.receive_head()
             if head.status >= 400:
                 raise server_error(head.status, connection.receive_body(head))
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            self.explain_loss(error)
             raise
         return connection, self._lines(connection, head)
 
@@ -186,6 +191,9 @@ class Client:
             done = True
             if rest.strip():
                 yield json.loads(rest)
+        except ConnectionLost as error:
+            self.explain_loss(error)
+            raise
         finally:
             if done:
                 self.give_back(connection, head)

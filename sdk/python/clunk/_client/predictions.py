@@ -15,13 +15,18 @@ from .patience import Patience, retry_after
 API = "/replicate/v1"
 # Smaller files travel inside of the input.
 INLINE_MAX_BYTES = 256 << 10
+# Bytes of one piece of a pipe that is copied.
+COPY_BYTES = 1 << 20
 # How long a stream of events that broke is taken up again. Seconds.
 RECONNECT_MAX_S = 60
 # How long a request that is refused for now is offered again. Seconds.
 REFUSED_MAX_S = 60
 # An event is one chunk of output or one piece of logs: a larger one is not from our server.
 EVENT_MAX_BYTES = 128 << 20
-ENDED = ("succeeded", "failed", "canceled", "aborted")
+# Seconds without a byte of an output file that lies elsewhere.
+FOREIGN_SILENCE_S = 60
+# Characters of its URL in a message.
+SHOWN_URL_LEN = 200
 
 
 def problem_error(status, body):
@@ -48,15 +53,20 @@ def problem_error(status, body):
 def request(client, method, path, body=None):
     """One request below `/replicate/v1`, or to another path that is given whole; the JSON of its answer."""
     data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-    return _answer(client, method, path, [data], len(data), None if body is None else "application/json")
+
+    def send(connection, head):
+        connection.send([head, data])
+
+    return _answer(client, method, path, send, len(data), None if body is None else "application/json")
 
 
-def _answer(client, method, path, pieces, size, kind):
+def _answer(client, method, path, send, size, kind):
+    """`send` writes a request to a connection, from its head."""
     whole = path if path.startswith("/api/") else API + path
     head = client.request_head(method, whole, size, kind)
     patience = Patience(REFUSED_MAX_S)
     while True:
-        answer_head, answer = client.exchange([head, *pieces])
+        answer_head, answer = client.exchange_by(lambda connection: send(connection, head))
         # Only what says when to come again is refused for now.
         if answer_head.status != 429 or patience.is_spent or answer_head.get(b"retry-after") is None:
             break
@@ -78,21 +88,58 @@ def pages(client, path):
 # Inputs
 
 
-def send_file(client, data, name):
-    """A URL that stands for a file in an input: a small one is inside of it."""
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    if len(data) <= INLINE_MAX_BYTES:
-        return f"data:{kind};base64,{b64encode(data).decode()}"
+def send_file(client, file, name):
+    """A URL that stands for an open file in an input: a small one is inside of it, another is sent as it is read."""
+    import stat
+
+    found = os.fstat(file.fileno())
+    if not stat.S_ISREG(found.st_mode):
+        data = file.read(INLINE_MAX_BYTES + 1)
+        if len(data) > INLINE_MAX_BYTES:
+            with _spooled(data, file) as copy:
+                return _upload(client, copy, copy.tell(), name)
+    elif found.st_size > INLINE_MAX_BYTES:
+        return _upload(client, file, found.st_size, name)
+    else:
+        data = file.read()
+    return f"data:{_kind(name)};base64,{b64encode(data).decode()}"
+
+
+def _spooled(data, pipe):
+    """What a pipe gives, as a file: how long it is must be known before it is sent."""
+    import shutil
+    import tempfile
+
+    copy = tempfile.TemporaryFile()
+    copy.write(data)
+    shutil.copyfileobj(pipe, copy, COPY_BYTES)
+    copy.flush()
+    return copy
+
+
+def _upload(client, file, size, name):
     boundary = secrets.token_hex(16)
     quoted = os.path.basename(name).replace('"', "%22").replace("\r", "").replace("\n", "")
     start = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="content"; filename="{quoted}"\r\n'
-        f"Content-Type: {kind}\r\n\r\n"
+        f"Content-Type: {_kind(name)}\r\n\r\n"
     ).encode()
-    pieces = [start, data, f"\r\n--{boundary}--\r\n".encode()]
-    size = sum(map(len, pieces))
-    made = _answer(client, "POST", "/files", pieces, size, f"multipart/form-data; boundary={boundary}")
-    return made["urls"]["get"]
+    end = f"\r\n--{boundary}--\r\n".encode()
+
+    def send(connection, head):
+        connection.send([head, start])
+        connection.send_file(file, size)
+        connection.send([end])
+
+    kind = f"multipart/form-data; boundary={boundary}"
+    try:
+        return _answer(client, "POST", "/files", send, len(start) + size + len(end), kind)["urls"]["get"]
+    except EOFError:
+        raise exception.ExecutionError(f"{name} changed while it was sent", hint="run it again") from None
+
+
+def _kind(name):
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 # Events
@@ -181,20 +228,23 @@ def fetch(client, url):
         return [data], "output" + (mimetypes.guess_extension(kind) or "")
     from urllib.parse import unquote, urlsplit
 
-    path, name = _path_of(client, url), os.path.basename(unquote(urlsplit(url).path)) or "output"
-    if path is None:
-        return _foreign(url), name
-    return _download(client, path), name
+    try:
+        path, name = _path_of(client, url), os.path.basename(unquote(urlsplit(url).path)) or "output"
+    except ValueError:
+        # Of brackets or a port that are none; whoever fetches it says so.
+        path, name = None, "output"
+    return (_foreign(url) if path is None else _download(client, path)), name
 
 
 def _path_of(client, url):
     """The path below our server of a URL; None when it is of another."""
-    from urllib.parse import urlsplit
+    from urllib.parse import parse_qs, urlsplit
 
     parts = urlsplit(url)
     own = urlsplit(client.url)
-    ours = (parts.hostname, parts.port) == (own.hostname, own.port) or parts.path.startswith(("/files/", API))
-    if not ours:
+    # Under another name of our server, which this program does not know, a file of it has its signature.
+    signed = parts.path.startswith("/files/") and {"expiry", "signature"} <= set(parse_qs(parts.query))
+    if (parts.hostname, parts.port) != (own.hostname, own.port) and not signed:
         return None
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
@@ -213,11 +263,18 @@ def _download(client, path):
 
 def _foreign(url):
     """A file that the model left elsewhere."""
+    from http.client import HTTPException
     from urllib.request import urlopen
 
-    with urlopen(url, timeout=60) as answer:
-        while True:
-            data = answer.read(1 << 20)
-            if not data:
-                return
-            yield data
+    shown = url.partition("?")[0][:SHOWN_URL_LEN]
+    if not url.startswith(("http://", "https://")):
+        raise exception.ConnectionError(f"the output {shown!r} should be a file, and is no URL of http or https")
+    try:
+        with urlopen(url, timeout=FOREIGN_SILENCE_S) as answer:
+            while True:
+                data = answer.read(1 << 20)
+                if not data:
+                    return
+                yield data
+    except (OSError, ValueError, HTTPException) as error:
+        raise exception.ConnectionError(f"the output file {shown} cannot be fetched: {error}") from None

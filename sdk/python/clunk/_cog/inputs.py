@@ -6,7 +6,6 @@ from .annotations import INPUT, Reader
 from .constants import NotConstant, class_constants, class_values, evaluate, plain
 from .problems import Refused, nearest
 from .project import Definition, Unknown, is_from
-from .shapes import Shape
 
 # A value that is not there.
 UNSET = object()
@@ -338,8 +337,3 @@ def _suggestion(field):
     if any(part in field.name for part in ("image", "file", "audio", "video", "mask", "path")):
         return "Path"
     return "int" if field.name in ("seed", "steps", "width", "height") else "str"
-
-
-def shape_of(field):
-    """The shape of an input, for checks: its own, or of what it is a list of."""
-    return field.shape.element if field.shape else Shape("Any")

@@ -24,16 +24,15 @@ class Target:
     def __init__(self, mode, file, name):
         self.mode = mode
         self.file = file
-        # The class or function, and the method that serves when it is a class.
+        # The class or function.
         self.name = name
-        self.method = None
         self.fields = []
         self.output = Shape("Any")
         self.is_async = False
         self.streaming = False
         # None when the source does not say.
         self.concurrency = None
-        self.has_setup = self.has_weights = self.has_healthcheck = False
+        self.has_setup = False
 
 
 def read(project, problems, reference, mode):
@@ -44,7 +43,6 @@ def read(project, problems, reference, mode):
     target = Target(mode, file, definition.name if name is None else name)
     if definition.kind == "class":
         owner, function = _method(project, problems, definition, mode)
-        target.method = function.name
         shown = f"{definition.name}.{function.name}"
         _hooks(project, problems, definition, target)
         is_method = _has_self(problems, owner.module, function, shown)
@@ -71,7 +69,7 @@ def _find(project, problems, module, name, mode):
         if isinstance(found, Definition) and found.kind in ("class", "function"):
             return found
         if name and isinstance(found, External) and found.module != "builtins":
-            message = f"`{name}` comes from {found.module}, which is not part of the project, so it cannot be read"
+            message = f"`{name}` comes from {found.module}, {found.why}, so it cannot be read"
             hint = f"define it in {module.shown}, or set COG_OPENAPI_SCHEMA to a schema file"
             problems.error("predictor-not-found", message, module, module.tree.body[0], hint)
             raise Stop
@@ -141,9 +139,8 @@ def _hooks(project, problems, definition, target):
             seen.add(name)
             if name == "setup":
                 target.has_setup = True
-                target.has_weights = _check_setup(problems, owner, function)
+                _check_setup(problems, owner, function)
             elif name == "healthcheck":
-                target.has_healthcheck = True
                 _check_healthcheck(problems, owner, function)
         for name, value in class_values(owner):
             if name in ("setup", "healthcheck") and name not in seen and isinstance(value, ast.Constant):
@@ -152,7 +149,6 @@ def _hooks(project, problems, definition, target):
 
 
 def _check_setup(problems, owner, function):
-    """Whether setup takes weights."""
     shown = f"{owner.name}.setup"
     arguments = function.args
     is_method = _has_self(problems, owner.module, function, shown)
@@ -170,7 +166,6 @@ def _check_setup(problems, owner, function):
         problems.error(
             _CODE, f"{shown} is a generator, so its code would never run", owner.module, function, "remove yield"
         )
-    return any(argument.arg == "weights" for argument in [*positional, *arguments.kwonlyargs])
 
 
 def _check_healthcheck(problems, owner, function):

@@ -27,10 +27,6 @@ class Schema:
         "streaming",
         "concurrency",
         "has_setup",
-        "has_weights",
-        "has_healthcheck",
-        "predict_method",
-        "train_method",
         "train_is_async",
         "train_is_generator",
     )
@@ -42,9 +38,7 @@ class Schema:
         self.streaming = False
         # What the source asks for by `@cog.concurrent`; None when it does not.
         self.concurrency = None
-        self.has_setup = self.has_weights = self.has_healthcheck = False
-        # The method of the class that serves; None for a function.
-        self.predict_method = self.train_method = None
+        self.has_setup = False
         self.train_is_async = self.train_is_generator = False
         self.problems = []
 
@@ -87,18 +81,14 @@ def read(root, predict_ref, train_ref=None, cog_version=COG_VERSION):
 
 def _take(schema, target):
     if target.mode == _predictor.TRAIN:
-        schema.train_method = target.method
         schema.train_is_async = target.is_async
         schema.train_is_generator = target.output.is_iterator
         return
-    schema.predict_method = target.method
     schema.is_generator = target.output.is_iterator
     schema.is_async = target.is_async
     schema.streaming = target.streaming
     schema.concurrency = target.concurrency
     schema.has_setup = target.has_setup
-    schema.has_weights = target.has_weights
-    schema.has_healthcheck = target.has_healthcheck
 
 
 def _override(schema, problems):

@@ -88,7 +88,13 @@ class Files:
         """Fetches what was added. `interruptible`: a runner whose cancel may be raised meanwhile."""
         if not self._fetches:
             return
+        if self.stopped:
+            raise Stopped
         self.folder = _make_folder()
+        if self.stopped:
+            # The call went before there was a folder that it could have removed.
+            self.clean()
+            raise Stopped
         if len(self._fetches) == 1 or all(each.url.startswith("data:") for each in self._fetches):
             self._one_by_one(interruptible)
         else:
@@ -163,7 +169,7 @@ class Files:
                 self._download(each)
         except Exception as error:
             each.error = error
-        if self.stopped and self.folder is None:
+        if self.stopped and self.folder is None and folder is not None:
             # The call went without waiting for this thread.
             _remove(folder, ())
 
@@ -226,7 +232,9 @@ class Files:
                 connection.send([head.encode("ascii", "replace")])
                 answer = connection.receive_head()
                 if answer.status in _REDIRECTS and answer.get(b"location"):
-                    url = _joined(url, answer.get(b"location"), each)
+                    from urllib.parse import urljoin
+
+                    url = urljoin(url, answer.get(b"location"))
                     continue
                 self._check(each, answer)
                 name = _name_of(each.url, answer)
@@ -338,19 +346,6 @@ def _target(text):
         letter if "!" <= letter <= "~" else "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "replace"))
         for letter in text
     )
-
-
-def _joined(url, location, each):
-    if "://" in location:
-        return location
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0].partition("?")[0]
-    if location.startswith("//"):
-        return f"{scheme}:{location}"
-    if location.startswith("/"):
-        return f"{scheme}://{host}{location}"
-    folder = rest.partition("?")[0].rpartition("/")[0] or host
-    return f"{scheme}://{folder}/{location}"
 
 
 _context = None

@@ -79,12 +79,11 @@ def wait_for_credit(runner, call):
         if kind == CREDIT:
             if number == call:
                 runner.credit += credit_of(control)
-        elif kind == CANCEL:
-            if number == call:
-                from .cancel import canceled, tell
+        elif kind == CANCEL and number == call:
+            from .cancel import canceled, tell
 
-                tell(link, call)
-                raise canceled()
+            tell(link, call)
+            raise canceled()
         else:
             link.waiting.append(frame)
 

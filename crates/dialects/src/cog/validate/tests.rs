@@ -95,6 +95,10 @@ fn unknown_inputs_are_taken_out() {
     let mut input = json!({"s": "a", "strange": [1, 2], "opt": null});
     assert_eq!(schema().check(&mut input), Ok(true));
     assert_eq!(input, json!({"s": "a", "opt": null}));
+    let mut input: Value =
+        serde_json::from_str(r#"{"xs":[],"opt":null,"strange":1,"s":"a","mode":"ok"}"#).unwrap();
+    assert_eq!(schema().check(&mut input), Ok(true));
+    assert_eq!(input.to_string(), r#"{"xs":[],"opt":null,"s":"a","mode":"ok"}"#);
 }
 
 #[test]
@@ -104,6 +108,44 @@ fn secrets_are_not_shown() {
     schema.mask(&mut input);
     assert!(schema.has_secrets());
     assert_eq!(input, json!({"s": "a", "key": "**********"}));
+}
+
+#[test]
+fn whatever_marks_a_secret_wherever_it_stands_counts() {
+    let password = json!({"type": "string", "format": "password"});
+    let inside = json!({"type": "object", "properties": {"a": {"type": "string"}, "key": password}});
+    for secret in [
+        password.clone(),
+        json!({"type": "string", "writeOnly": true}),
+        json!({"type": "string", "x-cog-secret": true}),
+        json!({"type": "array", "items": password}),
+        json!({"anyOf": [{"type": "integer"}, password]}),
+        json!({"allOf": [{"$ref": "#/components/schemas/Login"}]}),
+    ] {
+        let schemas = json!({"Input": {"type": "object", "properties": {"x": secret}}, "Login": inside});
+        let document = json!({"components": {"schemas": schemas}});
+        let schema = InputSchema::compile(&document, "Input").unwrap().unwrap();
+        let mut input = json!({"x": ["hush"]});
+        schema.mask(&mut input);
+        assert_eq!(input, json!({"x": "**********"}), "{secret}");
+    }
+}
+
+#[test]
+fn a_schema_that_grows_when_references_are_followed_has_a_bound() {
+    let reference = |name: &str| json!({"$ref": format!("#/components/schemas/{name}")});
+    let tree = |count: usize| {
+        let children: Map<_, _> = (0..count).map(|n| (format!("c{n}"), reference("Tree"))).collect();
+        let tree = json!({"type": "object", "properties": children});
+        let input = json!({"type": "object", "properties": {"tree": reference("Tree")}});
+        InputSchema::compile(&json!({"components": {"schemas": {"Input": input, "Tree": tree}}}), "Input")
+    };
+    let schema = tree(2).unwrap().unwrap();
+    assert_eq!(schema.check(&mut json!({"tree": {"c0": {"c1": {}}}})), Ok(false));
+    let wrong = schema.check(&mut json!({"tree": {"c0": {"c1": 5}}})).unwrap_err();
+    assert_eq!(wrong[0].loc[2], "tree/c0/c1");
+    let error = tree(100).err().unwrap().to_string();
+    assert!(error.contains("more than 50000 parts"), "{error}");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use clunk_dialects::replicate::prefer::{self, Wait};
 use clunk_dialects::replicate::reference::Reference;
 use clunk_dialects::replicate::{InvalidField, Problem, objects, time};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Map;
 use tokio::time::Instant;
 
 use super::caller::Caller;
@@ -131,7 +131,7 @@ impl Server {
     ) -> Answer<Response> {
         let new = NewPrediction {
             target,
-            input: self.own_files(asked.input, caller),
+            input: asked.input.into(),
             context: Map::new(),
             source: Source::Api,
             webhook: asked.webhook,
@@ -140,14 +140,6 @@ impl Server {
         };
         let record = self.models.create(new).await?;
         self.created(record, terms.wait, caller).await
-    }
-
-    /// An input whose files have the address under which containers reach this server.
-    pub(super) fn own_files(&self, input: Map<String, Value>, caller: &Caller) -> Value {
-        let mut input = Value::Object(input);
-        objects::move_files(&mut input, &[&caller.base], &self.url);
-        objects::find_files(&mut input, &self.url);
-        input
     }
 
     /// The answer to a creation: at once, or when it has ended, or when the time to wait is over.

@@ -34,10 +34,9 @@ impl Server {
         };
         let streams = self.streams(record.version).await;
         let stream = stream::url(&self.models, record.id, streams, &caller.base);
-        let mut shown = record.clone();
-        // They were moved when the prediction was made.
-        objects::move_files(&mut shown.input, &[&self.url], &caller.base);
-        Ok(objects::prediction(&shown, Shown { output, stream }, caller.links()))
+        let mut shown = objects::prediction(record, Shown { output, stream }, caller.links());
+        self.models.show_files(&mut shown["input"], &caller.base);
+        Ok(shown)
     }
 
     /// An output with its files in their places.
@@ -83,9 +82,8 @@ impl Server {
     }
 }
 
-/// Webhooks carry what GET would answer. `url` is the server's own.
-pub fn webhook_presenter(dialect: Arc<Dialect>, url: &str) -> Presenter {
-    let own = url.to_owned();
+/// Webhooks carry what GET would answer.
+pub fn webhook_presenter(dialect: Arc<Dialect>) -> Presenter {
     Box::new(move |models: &Models, record: &Prediction| {
         let links = Links { base: &record.base_url };
         let output =
@@ -93,8 +91,8 @@ pub fn webhook_presenter(dialect: Arc<Dialect>, url: &str) -> Presenter {
         // Looked up when the prediction was accepted; a server that was started since leaves the address out.
         let streams = dialect.streams(record.version).unwrap_or(Streams::Nothing);
         let stream = stream::url(models, record.id, streams, links.base);
-        let mut shown = record.clone();
-        objects::move_files(&mut shown.input, &[&own], links.base);
-        objects::prediction(&shown, Shown { output, stream }, links)
+        let mut shown = objects::prediction(record, Shown { output, stream }, links);
+        models.show_files(&mut shown["input"], links.base);
+        shown
     })
 }

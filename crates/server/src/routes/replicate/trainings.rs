@@ -34,7 +34,7 @@ pub async fn create(
         model,
         version,
         destination,
-        input: server.own_files(asked.input, &caller),
+        input: asked.input.into(),
         source: Source::Api,
         webhook: asked.webhook,
         cancel_after: terms.cancel_after,

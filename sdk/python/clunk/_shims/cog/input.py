@@ -65,10 +65,6 @@ class FieldInfo:
         self.deprecated = deprecated
         self.accept = accept
 
-    def make_default(self):
-        """The default of one call."""
-        return self.default_factory() if self.default_factory is not None else self.default
-
     def __eq__(self, other):
         if type(other) is not FieldInfo:
             return NotImplemented
