@@ -115,6 +115,22 @@ def test_numbers_that_json_does_not_have_become_null_and_the_log_says_so(evaluat
     assert answer.logs == "the output['a'][1] is nan, which JSON does not have: null was sent instead\n"
 
 
+@pytest.mark.parametrize("text", ["'a\\ud83dc'", "['a\\ud83dc', (1,)]"])
+def test_half_a_character_is_told(evaluate, text):
+    answer = evaluate(text)
+    assert answer.output in ("a\ufffdc", ["a\ufffdc", [1]])
+    assert "the output has half a character (a lone surrogate)" in answer.logs
+    # Two halves are a whole one.
+    assert not evaluate("'\\ud83d\\ude00'").logs
+
+
+def test_a_file_of_unknown_size_is_read_to_its_end(evaluate):
+    (file,) = evaluate("Path('/proc/cpuinfo')").files.values()
+    assert file[2].startswith(b"processor")
+    answer = evaluate("Path('/proc/self/mem')")
+    assert "the output is the file /proc/self/mem, which cannot be read" in answer.error[1]
+
+
 FILES = [
     ("write('a.png')", None, {"": ("a.png", "image/png", b"data")}),
     ("[write('a.webp')]", [None], {"/0": ("a.webp", "image/webp", b"data")}),

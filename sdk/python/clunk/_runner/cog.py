@@ -29,6 +29,8 @@ from .cog_outputs import Outputs, clock_ns  # noqa: E402
 
 # Bytes of the JSON of one metric.
 METRIC_MAX = 64 << 10
+# Calls that may come before their turn.
+AHEAD = 4
 # Characters of a traceback in the log of a call.
 TRACEBACK_MAX = 128 << 10
 _JSON = b"format=json\n"
@@ -63,6 +65,8 @@ class CogRunner(Runner):
         load(self, fields)
 
     def ready(self):
+        if not self.is_async and self.concurrency == 1:
+            self.ahead = AHEAD
         super().ready()
         self.ready_ns = clock_ns()
         # What the first call will need, while nobody waits for it yet.
@@ -134,7 +138,7 @@ class CogRunner(Runner):
                 if hasattr(type(value), "__await__"):
                     value = self.wait_for(value)
                 if type(value) is str and not plan.streams:
-                    reply, data = _JSON, dumps(value)
+                    reply, data = _JSON, dumps(value, lambda: Outputs(self.link, call).half())
                 else:
                     outputs = Outputs(self.link, call, self.is_training, self.ready_ns)
                     iterator = chunks_of(value, plan)

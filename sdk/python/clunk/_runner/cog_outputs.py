@@ -63,12 +63,12 @@ class Outputs:
     def encode(self, value):
         """`(control text, JSON)` of a value. Its files have been sent then."""
         try:
-            return b"format=json\n", dumps(value)
+            return b"format=json\n", dumps(value, self.half)
         except (NotPlain, ValueError, TypeError, RecursionError):
             pass
         walk = _Walk(self)
         plain = walk.plain(value, (), 0)
-        data = dumps(plain)
+        data = dumps(plain, self.half)
         if not walk.files:
             return b"format=json\n", data
         control = b"format=json\n" + encode_control({"files": dumps(walk.files).decode()})
@@ -96,11 +96,18 @@ class Outputs:
                 pass
         self.taken = []
 
+    def half(self):
+        """Says that a text is not what it was."""
+        self._warn("the output has half a character (a lone surrogate), which no text has: \ufffd was sent instead\n")
+
     def warn(self, where, value):
+        self._warn(f"{where} is {value!r}, which JSON does not have: null was sent instead\n")
+
+    def _warn(self, text):
         if not self.warned:
             self.warned = True
-            text = f"{where} is {value!r}, which JSON does not have: null was sent instead\n".encode()
-            self.link.send(LOG, self.call, b"stream=stderr\n", (text,), len(text))
+            data = text.encode()
+            self.link.send(LOG, self.call, b"stream=stderr\n", (data,), len(data))
 
 
 class _Walk:
@@ -181,17 +188,19 @@ class _Walk:
             if not S_ISREG(found.st_mode):
                 what = "a folder" if os.path.isdir(path) else "no regular file"
                 raise OutputError(f"{_shown(where)} is {name}, which is {what}: only a file can be an output")
+            # Of what the kernel makes as it is read, such as /proc/cpuinfo, nobody knows the size.
+            data = None if found.st_size else _whole(fd, where, name)
             self._place(where)
-            self._send_file(fd, found.st_size, os.path.basename(name))
+            self._send_file(fd, found.st_size, os.path.basename(name), data)
             self.outputs.take(name, found)
         finally:
             os.close(fd)
 
-    def _send_file(self, fd, size, name):
+    def _send_file(self, fd, size, name, data):
         outputs = self.outputs
         control = self._control(name, media_type(name))
         if size <= INLINE_FILE_MAX:
-            data = os.read(fd, size) if size else b""
+            data = os.read(fd, size) if data is None else data
             return outputs.link.send(FILE, outputs.call, control, (data,), len(data))
         copy = None if outputs.keeps else _copy(fd, size)
         try:
@@ -314,6 +323,22 @@ def _token(key):
         key = key.value
     text = key if type(key) is str else dumps({key: 0})[2:-4].decode()
     return text.replace("~", "~0").replace("/", "~1")
+
+
+def _whole(fd, where, name):
+    """All that a file of unknown size gives."""
+    pieces, size = [], 0
+    while True:
+        try:
+            piece = os.read(fd, INLINE_FILE_MAX)
+        except OSError as error:
+            raise OutputError(f"{_shown(where)} is the file {name}, which cannot be read: {error.strerror}") from None
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+        if size > MEMORY_FILE_MAX:
+            raise OutputError(f"{_shown(where)} is {name}, which has no end within {MEMORY_FILE_MAX >> 20} MiB")
 
 
 def _copy(fd, size):
