@@ -209,6 +209,9 @@ def test_what_cannot_be_fetched_names_the_input_and_hides_the_query(model, site)
         ("http://", "not under a URL"),
         ("http://a:b@c/", "name and password"),
         ("http://127.0.0.1:port/", "no host with a port"),
+        ("http://169.254.169.254/latest?secret=1", "a link-local address"),
+        ("http://0xa9fea9fe/", "a link-local address"),
+        ("http://[fe80::1]/", "a link-local address"),
     ]
     for url, words in cases:
         kind, message = started.predict(a=url).error
