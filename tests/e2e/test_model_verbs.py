@@ -53,6 +53,11 @@ def test_text_comes_as_it_is_made_and_logs_beside_it(home, tmp_path):
     whole = json.loads(home.ok("run", folder, "--json"))
     assert (whole["status"], whole["output"]) == ("succeeded", ["0 ", "1 ", "2 "])
     assert whole["metrics"]["predict_time"] >= 0
+    # As Replicate's API shows it.
+    assert whole["urls"]["get"].endswith(f"/replicate/v1/predictions/{whole['id']}")
+    left = home.run("run", folder, "--detach")
+    assert f"clunk predict {left.stdout.strip()}" in left.stderr
+    assert home.ok("predict", left.stdout.strip()) == "0 1 2 \n"
 
 
 @pytest.mark.parametrize("size", [1000, 3_000_000])
@@ -133,6 +138,13 @@ def test_a_training_makes_a_version_that_has_learned(home, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "weights.json").read_text())["The"] == {"parrot": 1}
     assert home.ok("run", "me/parrot", "-i", "start=The").strip() == "The parrot said hello to the crew."
+    # Of a project, beside what `clunk run` makes of it; and nothing is written here that nobody asked for.
+    before = sorted(tmp_path.iterdir())
+    left = home.run("train", EXAMPLES / "train", "-i", "text=@text.txt", "--detach", cwd=tmp_path)
+    done = home.run("train", left.stdout.strip(), cwd=tmp_path)
+    assert json.loads(done.stdout)["weights"].startswith("http"), done.stderr
+    assert sorted(tmp_path.iterdir()) == before
+    assert home.ok("run", "clunk/train-trained", "-i", "start=The").strip() == "The parrot said hello to the crew."
 
 
 def test_the_example_with_pictures(home, tmp_path):
@@ -197,14 +209,15 @@ def test_serving_a_folder(home, how):
         lines = []
         for line in serving.stderr:
             lines.append(line)
-            found = re.search(r"http://\S+", line)
+            found = re.search(r"listening on (http://\S+)", line)
             if found:
                 break
         assert found, "".join(lines)
-        wait_until("ready", lambda: get(f"{found[0]}/health-check")[1]["status"] == "READY")
-        status, prediction = get(f"{found[0]}/predictions", {"input": {"name": "you"}})
+        wait_until("ready", lambda: get(f"{found[1]}/health-check")[1]["status"] == "READY")
+        assert re.fullmatch(r"3\.\d+(\.\d+)?", get(f"{found[1]}/health-check")[1]["version"]["python"])
+        status, prediction = get(f"{found[1]}/predictions", {"input": {"name": "you"}})
         assert (status, prediction["status"], prediction["output"]) == (200, "succeeded", "hello you")
-        assert get(f"{found[0]}/predictions", {"input": {}})[0] == 422
+        assert get(f"{found[1]}/predictions", {"input": {}})[0] == 422
     finally:
         serving.send_signal(signal.SIGINT)
         serving.communicate(timeout=60)

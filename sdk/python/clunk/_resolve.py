@@ -30,7 +30,7 @@ class Resolver:
     # Trees
 
     def _send(self, files, root):
-        return send_tree(self._client, files, root, self._output.say)
+        return send_tree(self._client, files, root, self._output)
 
     def project_tree(self, root):
         """The tree of a project's source."""

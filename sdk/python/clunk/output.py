@@ -86,6 +86,56 @@ class Output:
         return _PlainBuild(self)
 
 
+class Progress:
+    """How far something of known size is, on a line of a terminal that goes when it is done."""
+
+    def __init__(self, output, title, total):
+        self._output = output
+        self._title = title
+        self._total = total
+        self._done = 0
+        self._began = self._drawn = time.monotonic()
+        self._visible = False
+        self._shown = output.words and _is_terminal(sys.stderr)
+        if self._shown:
+            output._live = self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.clear()
+        if self._shown:
+            self._output._live = None
+
+    def add(self, count):
+        """So many bytes more are done."""
+        self._done += count
+        moment = time.monotonic()
+        took = moment - self._began
+        if not self._shown or took < QUIET_S or moment - self._drawn < REDRAW_S:
+            return
+        self._drawn = moment
+        text = _short(f"clunk: {self._title} {self.text(took)}", _width() - 1)
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
+        self._visible = True
+
+    def text(self, took_s):
+        """`120 of 900 MB, 95 MB/s, 8 s left`"""
+        rate = self._done / took_s
+        left = (self._total - self._done) / rate if rate else 0
+        size = f"{self._done / 1e6:.0f} of {self._total / 1e6:.0f} MB"
+        soon = f"{left:.0f} s" if left < 60 else _duration(left * 1000)
+        return f"{size}, {rate / 1e6:.0f} MB/s, {soon} left"
+
+    def clear(self):
+        if self._visible:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._visible = False
+
+
 class Waiting:
     """Says what is waited for, on a line of a terminal that goes when something else is printed."""
 

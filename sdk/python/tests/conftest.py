@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 import runner_driver
+from fake_models import HELLO, cog_project, fake_clunk
 from fake_server import FakeServer
 from pythons import PYTHONS
 
@@ -63,6 +64,21 @@ class Project:
     def run(self, *words, **options):
         """Runs `clunk run WORDS...` in the project."""
         return self.python("-m", "clunk", "run", *words, **options)
+
+
+@pytest.fixture
+def clunk(project, server, tmp_path):
+    """Runs `clunk WORDS...` in the project, whose folder `hello` is a Cog model."""
+    program = fake_clunk(tmp_path)
+    cog_project(project.folder / "hello", HELLO)
+
+    def run(*words, **options):
+        return project.python("-m", "clunk", *words, env={"CLUNK_BIN": program, **options.pop("env", {})}, **options)
+
+    run.folder = project.folder
+    run.models = server.models
+    run.server = server
+    return run
 
 
 @pytest.fixture(params=PYTHONS, ids=[name for name, _ in PYTHONS])

@@ -5,6 +5,12 @@ import secrets
 import stat
 import sys
 import textwrap
+from base64 import b64encode
+
+HELLO = """
+    class Runner(BaseRunner):
+        def run(self, prompt: str, steps: int = Input(default=5, ge=1, le=9)) -> str: ...
+"""
 
 FAKE_CLUNK = '''\
 #!{python}
@@ -55,6 +61,16 @@ def cog_project(folder, predictor, settings='run: "run.py:Runner"\n', **files):
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(header + textwrap.dedent(text))
     return folder
+
+
+def pushed(clunk, name="ada/hello"):
+    done = clunk("push", "hello", name)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().partition(":")[2]
+
+
+def data_url(data, kind="image/png"):
+    return f"data:{kind};base64,{b64encode(data).decode()}"
 
 
 class FakeModels:

@@ -115,6 +115,22 @@ def test_numbers_that_json_does_not_have_become_null_and_the_log_says_so(evaluat
     assert answer.logs == "the output['a'][1] is nan, which JSON does not have: null was sent instead\n"
 
 
+@pytest.mark.parametrize("text", ["'a\\ud83dc'", "['a\\ud83dc', (1,)]"])
+def test_half_a_character_is_told(evaluate, text):
+    answer = evaluate(text)
+    assert answer.output in ("a\ufffdc", ["a\ufffdc", [1]])
+    assert "the output has half a character (a lone surrogate)" in answer.logs
+    # Two halves are a whole one.
+    assert not evaluate("'\\ud83d\\ude00'").logs
+
+
+def test_a_file_of_unknown_size_is_read_to_its_end(evaluate):
+    (file,) = evaluate("Path('/proc/cpuinfo')").files.values()
+    assert file[2].startswith(b"processor")
+    answer = evaluate("Path('/proc/self/mem')")
+    assert "the output is the file /proc/self/mem, which cannot be read" in answer.error[1]
+
+
 FILES = [
     ("write('a.png')", None, {"": ("a.png", "image/png", b"data")}),
     ("[write('a.webp')]", [None], {"/0": ("a.webp", "image/webp", b"data")}),
@@ -241,3 +257,36 @@ def predict(): return [Two(), One()]
     )
     answer = started.predict()
     assert answer.output == [{"two": None}, {"one": "red"}] and "/0/two" in answer.files
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+def test_temporary_files_that_were_sent_are_gone_and_others_stay(model, tmp_path, word):
+    source = """
+import os, tempfile, time
+from cog import BasePredictor, Path
+def made(name, folder):
+    path = os.path.join(folder, name)
+    with open(path, "w") as file: file.write(name)
+    return Path(path)
+class Predictor(BasePredictor):
+    def setup(self):
+        self.old = made("old", os.environ["TMPDIR"])
+        # A later tick of the clock of files.
+        seen = os.stat(self.old).st_ctime_ns
+        while os.stat(made("probe", os.environ["TMPDIR"])).st_ctime_ns <= seen: pass
+    WORD predict(self, kept: str) -> list:
+        temporary = os.environ["TMPDIR"]
+        seen = os.stat(os.path.join(temporary, "probe")).st_ctime_ns
+        while True:
+            new = made("new", temporary)
+            if os.stat(new).st_ctime_ns > seen: break
+        return [new, new, made("kept", kept), self.old]
+"""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "kept").mkdir()
+    started = model(source.replace("WORD", word), env={"TMPDIR": str(tmp_path / "tmp")})
+    for _ in range(2):
+        answer = started.predict(kept=str(tmp_path / "kept"))
+        assert [answer.files[f"/{at}"][2] for at in range(4)] == [b"new", b"new", b"kept", b"old"], answer.traceback
+        assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == ["old", "probe"]
+        assert [path.name for path in (tmp_path / "kept").iterdir()] == ["kept"]

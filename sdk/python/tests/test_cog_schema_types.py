@@ -229,7 +229,22 @@ def test_modules_that_import_each_other(tmp_path):
         predict="from a import Output\ndef run(x: int) -> Output: ...\n",
     )
     schema = read(str(tmp_path), "predict.py:run")
-    assert [problem["code"] for problem in schema.errors] == ["schema-type"]
+    (problem,) = schema.errors
+    assert problem["code"] == "schema-type"
+    assert "`Output` comes from a, which does not define it" in problem["message"]
+
+
+def test_many_modules_that_import_all_of_each_other(tmp_path):
+    names = [f"m{number}" for number in range(12)]
+    stars = "".join(f"from {name} import *\n" for name in names)
+    files = {name: stars for name in names}
+    files["m7"] += "LIMIT = 3\n"
+    write(tmp_path, predict=stars + "def run(x: int = LIMIT) -> Nowhere: ...\n", **files)
+    schema = read(str(tmp_path), "predict.py:run")
+    assert ["`Nowhere` is not defined" in problem["message"] for problem in schema.problems] == [True]
+    write(tmp_path, predict=stars + "def run(x: int = LIMIT) -> str: ...\n")
+    schema = read(str(tmp_path), "predict.py:run")
+    assert schema.document["components"]["schemas"]["Input"]["properties"]["x"]["default"] == 3
 
 
 def test_a_stub_beside_a_module(tmp_path):

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from clunk.output import Output, Waiting
+from clunk import output as _output
+from clunk.output import Output, Progress, Waiting
 
 
 class Terminal(io.StringIO):
@@ -64,6 +65,25 @@ def test_words_of_ours_clear_the_line(watched):
     output.say("done")
     assert "\r\x1b[Kclunk: done\n" in terminal.getvalue()
     waiting.close()
+
+
+def test_what_is_sent_is_counted(watched, monkeypatch):
+    terminal = watched()
+    now = [100.0]
+    monkeypatch.setattr(_output.time, "monotonic", lambda: now[0])
+    output = Output()
+    with Progress(output, "sending 1 file", 900_000_000) as progress:
+        progress.add(1_000_000)
+        # What is done soon needs no word.
+        assert terminal.getvalue() == ""
+        now[0] += 2
+        progress.add(119_000_000)
+        assert terminal.getvalue() == "\r\x1b[Kclunk: sending 1 file 120 of 900 MB, 60 MB/s, 13 s left"
+        output.say("a word")
+        assert terminal.getvalue().endswith("left\r\x1b[Kclunk: a word\n")
+        now[0] += 2
+        progress.add(1)
+    assert terminal.getvalue().endswith("\r\x1b[K")
 
 
 @pytest.mark.parametrize("words", [True, False])

@@ -49,7 +49,7 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
         name: asked.name,
         version: None,
         cog_version: asked.cog_version,
-        python: None,
+        python: asked.function.as_ref().or(asked.train.as_ref()).and_then(|spec| python(&server, spec)),
         schema: asked.openapi_schema,
         predict,
         train,
@@ -121,6 +121,12 @@ impl Following {
             () = tokio::time::sleep(PING) => Some(ServeEvent::Ping),
         }
     }
+}
+
+/// The version of the Python that a function runs in.
+fn python(server: &Server, spec: &FunctionSpec) -> Option<String> {
+    let image = compose::find_image(&server.engine, spec.image).ok()?;
+    Some(image.python.as_ref()?.version.clone())
 }
 
 /// How containers of a function are made.

@@ -73,7 +73,7 @@ def build(words):
         deployed = prepare(project, client, output)
         output.say("packing the image")
         request = export_request(name, project, deployed.predict)
-        digest, size = receive(client, deployed.predict["image"], request, target)
+        digest, size = receive(client, deployed.predict["image"], request, target, output)
     except BaseException:
         target.give_up()
         raise
@@ -115,9 +115,10 @@ def export_request(name, project, predict):
     }
 
 
-def receive(client, image, request, target):
+def receive(client, image, request, target, output):
     """Writes the archive as it comes; its digest and its size."""
     from clunk._client.client import server_error
+    from clunk.output import Progress
 
     data = json.dumps(request, separators=(",", ":")).encode()
     head_bytes = client.request_head("POST", f"/api/images/{image}/export", len(data), "application/json")
@@ -127,10 +128,20 @@ def receive(client, image, request, target):
         head = connection.receive_head()
         if head.status >= 400:
             raise server_error(head.status, connection.receive_body(head))
-        target.write(connection.chunks(head))
+        with Progress(output, f"writing {target.path}", head.length) as progress:
+            target.write(_told(connection.chunks(head), progress))
         return head.get(b"clunk-image-digest"), head.length
+    except BaseException as error:
+        client.explain_loss(error)
+        raise
     finally:
         connection.close()
+
+
+def _told(chunks, progress):
+    for chunk in chunks:
+        yield chunk
+        progress.add(len(chunk))
 
 
 class Target:

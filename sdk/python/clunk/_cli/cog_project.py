@@ -193,7 +193,7 @@ def _function(project, image, tree, task, is_async, is_generator, timeout_s):
 def _send(client, files, root, output):
     from clunk._source.upload import send_tree
 
-    return send_tree(client, files, root, output.say)
+    return send_tree(client, files, root, output)
 
 
 def source_files(project, output):

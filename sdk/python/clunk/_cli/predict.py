@@ -290,8 +290,15 @@ def watch(client, prediction, document, options, output, kind=PREDICTION, cancel
     show.end(ended)
     if ended["status"] == "succeeded":
         return DONE
-    error = ended.get("error") or f"the prediction was {ended['status']}"
-    raise Exit(FAILED, error, f"clunk call logs {prediction['id']}" if ended["status"] == "failed" else None)
+    error = ended.get("error") or f"the {kind} was {ended['status']}"
+    hint = f"clunk call logs {prediction['id']}" if ended["status"] == "failed" else None
+    raise Exit(FAILED, error, missing_package(error) or hint)
+
+
+def missing_package(error):
+    """The hint for a package that the image lacks."""
+    name = re.search(r"No module named '(\w+)", error)
+    return name and f"name the package of {name[1]} in the file of build.python_requirements in cog.yaml"
 
 
 def _follow(client, prediction_id, show, output, waiting):

@@ -172,8 +172,9 @@ class Client:
             head = connection.receive_head()
             if head.status >= 400:
                 raise server_error(head.status, connection.receive_body(head))
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            self.explain_loss(error)
             raise
         return connection, self._lines(connection, head)
 
@@ -190,6 +191,9 @@ class Client:
             done = True
             if rest.strip():
                 yield json.loads(rest)
+        except ConnectionLost as error:
+            self.explain_loss(error)
+            raise
         finally:
             if done:
                 self.give_back(connection, head)

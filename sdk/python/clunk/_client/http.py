@@ -12,6 +12,8 @@ from clunk.exception import ConnectionError
 # A head that is longer is not from our server. Bytes.
 HEAD_MAX = 64 << 10
 BUFFER_SIZE = 64 << 10
+# Bytes of a file that are sent before its progress is told.
+FILE_PIECE = 8 << 20
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -134,14 +136,19 @@ class Connection:
         except OSError as error:
             raise ConnectionLost(f"the connection to the server broke while sending: {error}") from None
 
-    def send_file(self, file, size):
-        """Sends `size` bytes of an open file; raises EOFError when it holds fewer."""
-        try:
-            sent = self.socket.sendfile(file, 0, size)
-        except OSError as error:
-            raise ConnectionLost(f"the connection to the server broke while sending: {error}") from None
-        if sent != size:
-            raise EOFError
+    def send_file(self, file, size, tell=None):
+        """Sends `size` bytes of an open file; raises EOFError when it holds fewer. `tell` is told of each piece."""
+        sent = 0
+        while sent < size:
+            try:
+                count = self.socket.sendfile(file, sent, min(size - sent, FILE_PIECE))
+            except OSError as error:
+                raise ConnectionLost(f"the connection to the server broke while sending: {error}") from None
+            if not count:
+                raise EOFError
+            sent += count
+            if tell is not None:
+                tell(count)
 
     def try_send(self, data):
         """Sends what the kernel takes at once; how many bytes that were."""

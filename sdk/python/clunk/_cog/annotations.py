@@ -98,7 +98,7 @@ class Reader:
         hint = _HINTS.get(name) or _OPAQUE.format(_text(node))
         if symbol.module == "builtins":
             return Refused("schema-type", f"`{name}` has no form in JSON", module, node, hint)
-        message = f"`{name}` comes from {symbol.module}, which is not part of the project, so its fields are not known"
+        message = f"`{name}` comes from {symbol.module}, {symbol.why}, so its fields are not known"
         return Refused("schema-type", message, module, node, hint)
 
     def _alias(self, symbol, module, node, depth):

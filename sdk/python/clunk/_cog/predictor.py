@@ -69,7 +69,7 @@ def _find(project, problems, module, name, mode):
         if isinstance(found, Definition) and found.kind in ("class", "function"):
             return found
         if name and isinstance(found, External) and found.module != "builtins":
-            message = f"`{name}` comes from {found.module}, which is not part of the project, so it cannot be read"
+            message = f"`{name}` comes from {found.module}, {found.why}, so it cannot be read"
             hint = f"define it in {module.shown}, or set COG_OPENAPI_SCHEMA to a schema file"
             problems.error("predictor-not-found", message, module, module.tree.body[0], hint)
             raise Stop

@@ -47,11 +47,17 @@ _STARS = {"cog": set(COG_NAMES), "typing": {*typing.__all__, *TYPING_NAMES}}
 
 
 class External:
-    """A name of a module that is not part of the project."""
+    """A name of a module that is not part of the project, or `is_missing` from one that is."""
 
-    def __init__(self, module, name):
+    def __init__(self, module, name, is_missing=False):
         self.module = module
         self.name = name
+        self.is_missing = is_missing
+
+    @property
+    def why(self):
+        """Why nothing is known of it."""
+        return "which does not define it" if self.is_missing else "which is not part of the project"
 
     @property
     def shown(self):
@@ -162,6 +168,8 @@ class Project:
         self.root = os.path.realpath(root)
         self.problems = problems
         self._modules = {}
+        # What star imports were found to bring, by file and name, while one name is looked up; None: nothing, so far.
+        self._starred = None
         # The first SyntaxError, so that another interpreter may be asked.
         self.syntax_error = None
 
@@ -283,11 +291,23 @@ class Project:
 
     def _from_star(self, module, star, name, hops):
         local = self._find(star.module, star.level, module)
-        if local is not None:
-            found = self.lookup(local, name, hops + 1)
-            hidden = isinstance(found, Unknown) or (isinstance(found, External) and found.module == "builtins")
-            return None if hidden else found
-        return External(star.module, name) if name in _STARS.get(star.module, ()) else None
+        if local is None:
+            return External(star.module, name) if name in _STARS.get(star.module, ()) else None
+        is_first = self._starred is None
+        if is_first:
+            self._starred = {}
+        try:
+            key = (local.path, name)
+            # Modules that import each other lead back here: there are more ways among them than can be gone.
+            if key not in self._starred:
+                self._starred[key] = None
+                found = self.lookup(local, name, hops + 1)
+                hidden = isinstance(found, Unknown) or (isinstance(found, External) and found.module == "builtins")
+                self._starred[key] = None if hidden else found
+            return self._starred[key]
+        finally:
+            if is_first:
+                self._starred = None
 
     def _imported(self, module, bound, hops):
         if bound.name is None:
@@ -301,7 +321,7 @@ class Project:
         inner = self._find(dotted, bound.level, module)
         if inner is not None:
             return ModuleRef(bound.name, inner)
-        return External("." * bound.level + bound.module, bound.name)
+        return External("." * bound.level + bound.module, bound.name, is_missing=local is not None)
 
     def follow(self, module, node, hops=0):
         """What an expression of names and dots stands for."""

@@ -61,8 +61,8 @@ def loads(data):
     return value
 
 
-def dumps(value):
-    """Bytes of JSON of a value of JSON's own types.
+def dumps(value, tell=None):
+    """Bytes of JSON of a value of JSON's own types. `tell` is called when a text has half a character.
 
     Raises NotPlain where another type comes, ValueError where a number is not finite, and RecursionError when the value
     is nested too deep or contains itself.
@@ -78,8 +78,15 @@ def dumps(value):
     try:
         return text.encode()
     except UnicodeEncodeError:
-        # Half a surrogate pair, such as a token of a text that was cut in a character.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()
+        halves = text.encode("utf-16", "surrogatepass")
+        try:
+            # Both halves of a pair.
+            return halves.decode("utf-16").encode()
+        except UnicodeDecodeError:
+            # One of them, such as a token of a text that was cut in a character.
+            if tell is not None:
+                tell()
+            return halves.decode("utf-16", "replace").encode()
 
 
 def _quote_large(text):

@@ -6,6 +6,7 @@ file stands the JSON gets null, and the file goes ahead of it in a frame of its 
 
 import os
 import sys
+import time
 from _collections_abc import Mapping
 from _collections_abc import Set as AbstractSet
 from _stat import S_ISREG
@@ -29,6 +30,11 @@ _COPY_CHUNK = 64 << 20
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
+def clock_ns():
+    """Now, as the kernel stamps files."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME))
+
+
 class OutputError(SerializationError):
     """An output that cannot be sent. The message says where in it the reason lies."""
 
@@ -39,10 +45,15 @@ OutputError.__module__ = "cog"
 class Outputs:
     """The outputs of one call."""
 
-    __slots__ = ("call", "count", "keeps", "link", "warned")
+    __slots__ = ("call", "count", "keeps", "link", "since", "taken", "warned")
 
-    def __init__(self, link, call, keeps=False):
+    def __init__(self, link, call, keeps=False, since=None):
         self.link = link
+        # Temporary files that were made later than this go when they were sent, as Cog's documentation promises; None:
+        # all stay.
+        self.since = since
+        # Those that were sent: path, device and inode.
+        self.taken = []
         self.call = call
         # Nothing will write over the files that come out (a training's): they need no copy.
         self.keeps = keeps
@@ -52,12 +63,12 @@ class Outputs:
     def encode(self, value):
         """`(control text, JSON)` of a value. Its files have been sent then."""
         try:
-            return b"format=json\n", dumps(value)
+            return b"format=json\n", dumps(value, self.half)
         except (NotPlain, ValueError, TypeError, RecursionError):
             pass
         walk = _Walk(self)
         plain = walk.plain(value, (), 0)
-        data = dumps(plain)
+        data = dumps(plain, self.half)
         if not walk.files:
             return b"format=json\n", data
         control = b"format=json\n" + encode_control({"files": dumps(walk.files).decode()})
@@ -65,11 +76,38 @@ class Outputs:
             raise OutputError("the names around the files of this output are too long, a megabyte together")
         return control, data
 
+    def take(self, path, found):
+        """A file was sent."""
+        if self.since is None or found.st_ctime_ns <= self.since:
+            return
+        folder = os.path.realpath(os.environ.get("TMPDIR") or "/tmp")
+        real = os.path.realpath(path)
+        if os.path.commonpath((folder, real)) == folder and real != folder:
+            self.taken.append((real, found.st_dev, found.st_ino))
+
+    def clean(self):
+        """The call is over: nothing else of it names the files that it gave."""
+        for path, device, inode in self.taken:
+            try:
+                found = os.lstat(path)
+                if (found.st_dev, found.st_ino) == (device, inode):
+                    os.unlink(path)
+            except OSError:
+                pass
+        self.taken = []
+
+    def half(self):
+        """Says that a text is not what it was."""
+        self._warn("the output has half a character (a lone surrogate), which no text has: \ufffd was sent instead\n")
+
     def warn(self, where, value):
+        self._warn(f"{where} is {value!r}, which JSON does not have: null was sent instead\n")
+
+    def _warn(self, text):
         if not self.warned:
             self.warned = True
-            text = f"{where} is {value!r}, which JSON does not have: null was sent instead\n".encode()
-            self.link.send(LOG, self.call, b"stream=stderr\n", (text,), len(text))
+            data = text.encode()
+            self.link.send(LOG, self.call, b"stream=stderr\n", (data,), len(data))
 
 
 class _Walk:
@@ -150,16 +188,19 @@ class _Walk:
             if not S_ISREG(found.st_mode):
                 what = "a folder" if os.path.isdir(path) else "no regular file"
                 raise OutputError(f"{_shown(where)} is {name}, which is {what}: only a file can be an output")
+            # Of what the kernel makes as it is read, such as /proc/cpuinfo, nobody knows the size.
+            data = None if found.st_size else _whole(fd, where, name)
             self._place(where)
-            self._send_file(fd, found.st_size, os.path.basename(name))
+            self._send_file(fd, found.st_size, os.path.basename(name), data)
+            self.outputs.take(name, found)
         finally:
             os.close(fd)
 
-    def _send_file(self, fd, size, name):
+    def _send_file(self, fd, size, name, data):
         outputs = self.outputs
         control = self._control(name, media_type(name))
         if size <= INLINE_FILE_MAX:
-            data = os.read(fd, size) if size else b""
+            data = os.read(fd, size) if data is None else data
             return outputs.link.send(FILE, outputs.call, control, (data,), len(data))
         copy = None if outputs.keeps else _copy(fd, size)
         try:
@@ -282,6 +323,22 @@ def _token(key):
         key = key.value
     text = key if type(key) is str else dumps({key: 0})[2:-4].decode()
     return text.replace("~", "~0").replace("/", "~1")
+
+
+def _whole(fd, where, name):
+    """All that a file of unknown size gives."""
+    pieces, size = [], 0
+    while True:
+        try:
+            piece = os.read(fd, INLINE_FILE_MAX)
+        except OSError as error:
+            raise OutputError(f"{_shown(where)} is the file {name}, which cannot be read: {error.strerror}") from None
+        if not piece:
+            return b"".join(pieces)
+        pieces.append(piece)
+        size += len(piece)
+        if size > MEMORY_FILE_MAX:
+            raise OutputError(f"{_shown(where)} is {name}, which has no end within {MEMORY_FILE_MAX >> 20} MiB")
 
 
 def _copy(fd, size):

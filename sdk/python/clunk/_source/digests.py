@@ -37,19 +37,23 @@ class DigestCache:
             pass
         return {}
 
-    def digest(self, path, stat):
-        """The digest of a file whose `stat` was just taken."""
-        # The time of the last change of the inode sees what a tool that sets file times hides.
-        mark = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    def knows(self, path, stat):
+        """Whether the digest of a file needs no reading."""
         known = self._known.get(path)
-        if isinstance(known, list) and len(known) == 5 and known[:4] == mark and isinstance(known[4], str):
-            self._fresh[path] = known
-            return known[4]
+        if not isinstance(known, list) or len(known) != 5 or not isinstance(known[4], str):
+            return False
+        return known[:4] == _mark(stat)
+
+    def digest(self, path, stat, tell=None):
+        """The digest of a file whose `stat` was just taken; `tell` is told of each piece that is read."""
+        if self.knows(path, stat):
+            self._fresh[path] = self._known[path]
+            return self._known[path][4]
         began = time.time_ns()
-        digest = hash_file(path)
+        digest = hash_file(path, tell)
         self._changed = True
         if max(stat.st_mtime_ns, stat.st_ctime_ns) < began - SETTLED_NS:
-            self._fresh[path] = [*mark, digest]
+            self._fresh[path] = [*_mark(stat), digest]
         return digest
 
     def save(self):
@@ -70,6 +74,11 @@ class DigestCache:
                 pass
 
 
+def _mark(stat):
+    # The time of the last change of the inode sees what a tool that sets file times hides.
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
 def forget_old(folder):
     """Keeps the records of the projects that were run last."""
     with os.scandir(folder) as entries:
@@ -78,7 +87,7 @@ def forget_old(folder):
         os.unlink(path)
 
 
-def hash_file(path):
+def hash_file(path, tell=None):
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as file:
         while True:
@@ -86,3 +95,5 @@ def hash_file(path):
             if not data:
                 return digest.hexdigest()
             digest.update(data)
+            if tell is not None:
+                tell(len(data))

@@ -142,10 +142,14 @@ class Walk:
                 target = self._link_target(entry.path)
                 if target is None:
                     self.warnings.append(f"{relative} is a link to outside the project; it stays here")
-                else:
-                    self._append(LocalFile(remote, entry.path, os.lstat(entry.path), target))
+                    return
+                if not os.path.exists(entry.path):
+                    self.warnings.append(f"{relative} is a link to {target}, which is not there")
+                self._append(LocalFile(remote, entry.path, os.lstat(entry.path), target))
             elif entry.is_file(follow_symlinks=False):
                 self._append(LocalFile(remote, entry.path, entry.stat(follow_symlinks=False)))
+            else:
+                self.warnings.append(f"{relative} is a pipe, a socket or a device; it stays here")
         except UnicodeEncodeError:
             self.warnings.append(f"{relative!r} has a name that is not text; it stays here")
         except OSError:

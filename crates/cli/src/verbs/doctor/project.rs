@@ -6,6 +6,7 @@ use std::process::{ExitCode, Stdio};
 use clunk_core::error::ErrorCode;
 use clunk_core::recipe::{Base, Recipe, Step};
 use clunk_dialects::cog::config::{CogConfig, Reference};
+use clunk_runtime::machine_gpus;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -78,6 +79,7 @@ pub fn run(args: &Doctor, folder: &Path, output: Output) -> anyhow::Result<ExitC
         good.push(Good { name: shown_file(&described), detail: describe_recipe(config, recipe) });
     }
     let config = described.reading.config.as_ref();
+    problems.extend(config.and_then(|config| gpu(config, &shown_file(&described))));
     let (predict, train) = (config.and_then(|c| c.predict.as_ref()), config.and_then(|c| c.train.as_ref()));
     if predict.is_some() || train.is_some() {
         let schema = read_schema(&described.root, predict, train)?;
@@ -151,6 +153,23 @@ fn read_schema(
         let last = said.trim().lines().next_back().unwrap_or("it said nothing").to_string();
         let hint = "it must be Python 3.9 or newer; set CLUNK_PYTHON to another one";
         ui::error(ErrorCode::Internal, format!("{program} could not read the predictor: {last}"), hint)
+    })
+}
+
+/// A model that wants a GPU runs on no machine without one. What a server elsewhere has is not known here.
+fn gpu(config: &CogConfig, file: &str) -> Option<Problem> {
+    let elsewhere = std::env::var_os("CLUNK_SERVER_URL").is_some_and(|url| !url.is_empty());
+    if !config.build.gpu || elsewhere || !machine_gpus().list.is_empty() {
+        return None;
+    }
+    Some(Problem {
+        severity: "warning".into(),
+        code: ErrorCode::CannotPlace.as_str().into(),
+        message: "build.gpu is true, and this machine has no GPU".into(),
+        file: Some(file.into()),
+        line: None,
+        column: None,
+        hint: Some("remove it, or set CLUNK_SERVER_URL to a server whose machine has one".into()),
     })
 }
 
