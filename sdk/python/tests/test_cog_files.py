@@ -131,6 +131,11 @@ def test_downloads(model, word, site):
     assert site.asked[0][0] == "/a%20b/cat.jpg?token=x" or len(site.asked) == 12
 
 
+def test_a_scheme_may_be_written_in_capitals(model, site):
+    answer = model(TEXT.format(word="def")).predict(a=site.page("/cat.txt", b"cat").replace("http:", "HTTP:"))
+    assert answer.error is None and answer.output[0][:3] == ["cat.txt", "cat", 3]
+
+
 def test_names_of_files(model, site):
     started = model(TEXT.format(word="def"))
     cases = [

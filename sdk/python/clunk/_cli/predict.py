@@ -172,10 +172,13 @@ def resolve(client, reference):
 def _version_by_start(client, name, start):
     from clunk._client.predictions import pages
 
-    found = [version for version in pages(client, f"/models/{name}/versions") if version["id"].startswith(start)]
+    every = list(pages(client, f"/models/{name}/versions"))
+    found = [version for version in every if version["id"].startswith(start)]
     if len(found) != 1:
         how = "no version" if not found else f"{len(found)} versions"
-        raise Exit(NOT_FOUND, f"{name} has {how} whose id begins with {start}", f"clunk model versions {name}")
+        newest = ", ".join(version["id"][:12] for version in (found or every)[:3])
+        hint = f"an id is 64 hex digits, of which the first are enough; the newest: {newest} (clunk model versions {name})"
+        raise Exit(NOT_FOUND, f"{name} has {how} whose id begins with {start}", hint)
     return found[0]
 
 
