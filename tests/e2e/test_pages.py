@@ -1,138 +1,24 @@
-"""The pages as a person uses them, in Chromium: sign in, fill in, run, watch, cancel, run again, share; and without scripts.
+"""A model's page as a person uses it, in Chromium: fill in, run, watch, cancel, run again, share; and without scripts."""
 
-`CLUNK_SHOTS=FOLDER` keeps a picture of every page that a test looks at."""
-
-import base64
 import json
-import os
-import pathlib
 import re
 import subprocess
 
-import pytest
-
-import browser
-from api import Api
-from browser import DESK, PHONE
+from browser import PHONE
+from page_support import LONG, PICTURE, api, chromium, ended, needs_chromium, output, paint, run, shot, talk, visit, wide
 from replicate_support import HERE, OWNER, node_client, push, python_client
 
-README = """# Talk
+__all__ = ["api", "chromium", "paint", "talk", "visit"]  # Fixtures.
 
-Says **what it is told**.
+pytestmark = needs_chromium
 
-| word | meaning |
-|------|---------|
-| pause | seconds between words |
-
-<script>document.title = "ran"</script>
-
-[a trap](javascript:document.title='ran') and ![a picture](https://pictures.example/a.png)
-"""
-LONG = "the quick brown fox jumps over the lazy dog"
-PICTURE = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAoAAAAKCAYAAACNMs+9AAAAFUlEQVR42mNk+M9Qz0AEYBxVSF+FABJADveWkH6oAAAAAElFTkSuQmCC")
 # Of Replicate, from the registries.
 CLIENTS = {"python": "1.0.7", "javascript": "1.4.0"}
-# What a first visit loads. Bytes.
-MAX_FIRST_VISIT = 30_000
-
 # How much of the window moved by itself, as browsers count it; a tenth is what people do not mind.
 MAX_JUMPS = 0.1
 WATCH_JUMPS = """window.jumps = 0; new PerformanceObserver(list => list.getEntries().forEach(one => {
     if (!one.hadRecentInput) jumps += one.value;
 })).observe({type: 'layout-shift', buffered: true}); 0"""
-
-pytestmark = pytest.mark.skipif(not browser.CHROMIUM, reason="Chromium is not installed; scripts/setup test does")
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    chromium = browser.Chromium()
-    yield chromium
-    chromium.close()
-
-
-@pytest.fixture(scope="module")
-def api(home):
-    home.run("up")  # or it is up already
-    api = Api(home)
-    yield api
-    api.close()
-
-
-@pytest.fixture(scope="module")
-def talk(api, home):
-    push(api, home, "talk", HERE / "page_models" / "talk", readme=README, description="Says what it is told.")
-    return f"{OWNER}/talk"
-
-
-@pytest.fixture(scope="module")
-def paint(api, home):
-    push(api, home, "paint", HERE / "page_models" / "paint", visibility="public")
-    return f"{OWNER}/paint"
-
-
-@pytest.fixture
-def visit(chromium, home):
-    """Opens a page of the server, signed in as `clunk open` does it; at the end nothing may have been forbidden."""
-    opened = []
-
-    def visit(path="/", size=DESK, script=True, guest=False):
-        page = chromium.page(size, script)
-        opened.append(page)
-        page.base = home.server()["url"]
-        if not guest:
-            page.open(json.loads(home.ok("open", "--json"))["url"])
-        page.open(page.base + path)
-        return page
-
-    yield visit
-    for page in opened:
-        assert page.complaints() == []
-        page.close()
-
-
-def shot(page, name):
-    if folder := os.environ.get("CLUNK_SHOTS"):
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        page.shot(f"{folder}/{name}.png")
-
-
-def run(page, **fields):
-    for name, value in fields.items():
-        page.type(f"#input\\.{name}", str(value))
-    page.click("[data-run]")
-
-
-def ended(page, state):
-    page.until(f"document.querySelector('#panel')?.dataset.status === '{state}'")
-
-
-def output(page):
-    return page.text("[data-output]").strip()
-
-
-def wide(page):
-    """Whether a page is wider than its window."""
-    return page.value("document.documentElement.scrollWidth > innerWidth")
-
-
-def test_the_address_of_clunk_open_signs_in_and_says_nothing_afterwards(visit, home, talk):
-    page = visit(guest=True)
-    assert "clunk open" in page.text("main")
-    shot(page, "sign-in")
-    page.type("#token", "wrong")
-    page.click("main button")
-    page.until("document.getElementById('problem.token')?.textContent.includes('not the server')")
-    page.open(json.loads(home.ok("open", talk, "--json"))["url"])
-    assert page.value("location.href") == f"{page.base}/models/{talk}"
-    assert page.value("document.cookie") == "", "a script can read the session"
-    page.click(".bar button")
-    page.until("location.pathname === '/sign-in'")
-    page.open(f"{page.base}/models/{talk}")
-    assert "Sign in" in page.text("h1")
-    page.type("#token", (home.path / "token").read_text().strip())
-    page.key("Enter")
-    page.until(f"location.pathname === '/models/{talk}' && document.querySelector('#form')")
 
 
 def test_a_run_is_watched_as_it_happens(visit, talk):
@@ -395,74 +281,6 @@ def test_programs_run_as_they_are_shown(visit, talk, paint, home, tmp_path):
         assert re.search(rf"size'?: {len(PICTURE)}\b", said), (name, said)
 
 
-def test_a_readme_is_words_and_links(visit, talk):
-    page = visit(f"/models/{talk}")
-    assert page.value("document.title").startswith(talk)
-    assert page.has("#readme table") and page.text("#readme strong") == "what it is told"
-    assert not page.has("#readme script") and not page.has("#readme img")
-    assert page.value("[...document.querySelectorAll('#readme a')].map(a => a.getAttribute('href'))") == ["#", "https://pictures.example/a.png"]
-
-
-def test_a_guest_sees_a_public_model_and_nothing_else(visit, paint, talk, home):
-    page = visit(f"/models/{paint}", guest=True)
-    assert page.text("h1") == paint and not page.has("#form") and not page.has("[data-run]")
-    assert "as a guest" in page.text(".guest") and page.value("document.getElementById('input.side').matches(':disabled')")
-    assert "Recent predictions" not in page.text()
-    shot(page, "guest")
-    page.resize(PHONE)
-    assert not wide(page)
-    shot(page, "guest-phone")
-    page.click(".guest a")
-    page.type("#token", (home.path / "token").read_text().strip())
-    page.key("Enter")
-    page.until(f"location.pathname === '/models/{paint}' && document.querySelector('[data-run]')")
-    page.click(".bar button")
-    page.until("location.pathname === '/sign-in'")
-    for path in (f"/models/{talk}", "/models", "/", "/models/acme/nothing"):
-        page.open(page.base + path)
-        assert "Sign in" in page.text("h1"), path
-
-
-def test_nothing_is_wider_than_a_phone_and_a_first_visit_is_small(visit, talk, api):
-    page = visit(f"/models/{talk}", size=PHONE)
-    run(page, prompt="small " * 30)
-    ended(page, "Succeeded")
-    prediction = page.value("document.querySelector('#panel .id').getAttribute('href')")
-    for size, dark in ((PHONE, False), (PHONE, True), (DESK, False), (DESK, True)):
-        page.resize(size, dark)
-        for path in ("/", "/models", f"/models/{talk}{page.value('location.search')}", prediction, "/predictions/nothing"):
-            page.open(page.base + path)
-            page.value("document.querySelectorAll('details').forEach(one => one.open = true)")
-            assert not wide(page), (size, path)
-            shot(page, f"{size[0]}-{'dark' if dark else 'light'}-{path.split('?')[0].strip('/').replace('/', '-') or 'index'}")
-    first = visit(f"/models/{talk}", size=PHONE)
-    loaded = first.value("performance.getEntriesByType('resource').concat(performance.getEntriesByType('navigation')).map(one => [one.name, one.encodedBodySize])")
-    assets = {name: size for name, size in loaded if "/snippets" not in name}
-    assert len(assets) >= 5 and 0 < sum(assets.values()) < MAX_FIRST_VISIT, assets
-
-
-def test_the_start_page_shows_what_runs_and_what_it_took(visit, talk):
-    page = visit(f"/models/{talk}")
-    run(page, prompt=LONG, pause=0.5, repeat=20)
-    page.until("document.querySelector('#panel')?.dataset.status === 'Running'")
-    busy = page.value("location.href")
-    page.click(".brand")
-    page.until("location.pathname === '/' && document.readyState === 'complete'")
-    row = page.value(f"[...document.querySelectorAll('#running tbody tr')].map(row => row.innerText.split(/\\s+/)).find(row => row[0] === '{talk}')")
-    assert row[0] == talk and int(row[1]) >= 1 and row[2] == "1", row
-    assert page.text("#predictions tbody tr:first-child .mark") == "Running"
-    assert talk in page.text("#usage tbody")
-    for size in (PHONE, DESK):
-        page.resize(size)
-        assert not wide(page)
-        shot(page, f"start-{size[0]}")
-    page.click("#models li a")
-    page.until("location.pathname.startsWith('/models/')")
-    page.open(busy)
-    page.click("[data-cancel] button")
-    ended(page, "Canceled")
-
-
 COUNT_FETCHES = """(() => { const real = fetch; window.sent = []; window.fetch = (address, ...rest) => {
     sent.push(String(address)); return real(address, ...rest); }; })(); 0"""
 # The first answer comes when it is let go.
@@ -496,20 +314,6 @@ def test_programs_are_those_of_the_last_change(visit, talk):
     page.value("letGo(); 0")
     page.until("late")
     assert "second" in page.text("#snippets pre")
-
-
-def test_every_control_has_a_name(visit, talk, paint):
-    for model in (talk, paint):
-        page = visit(f"/models/{model}")
-        nameless = page.value("""[...document.querySelectorAll('input, select, textarea, button, a')].filter(one => {
-            if (one.type === 'hidden' || one.getAttribute('aria-hidden')) return false;
-            const words = one.labels?.length ? one.labels[0].textContent : one.textContent;
-            return !(one.getAttribute('aria-label') || words.trim());
-        }).map(one => one.outerHTML)""")
-        assert nameless == []
-        assert page.value("document.querySelectorAll('h1').length") == 1
-        ids = page.value("[...document.querySelectorAll('[id]')].map(one => one.id)")
-        assert len(ids) == len(set(ids)), "an id is given twice"
 
 
 def test_a_server_that_comes_back_is_followed_again(visit, talk, home):

@@ -281,6 +281,14 @@ def check_signature(home, headers, body):
     return headers["webhook-id"]
 
 
+def test_the_logs_of_a_predictions_call_are_its_own(home, api, models):
+    done = predict(api, "plain", input={"mode": "spoken"})
+    assert home.ok("call", "logs", f"call-{done['id']}") == done["logs"] == "mode spoken\n"
+    silent = predict(api, "trained", input={"name": "x"})
+    said = home.run("call", "logs", f"call-{silent['id']}")
+    assert (said.returncode, said.stdout) == (0, "") and "has ended and printed nothing" in said.stderr, said
+
+
 def test_a_webhook_that_is_not_taken_is_sent_again_and_once_more_on_demand(home, api, models, receiver):
     server = receiver(refuse=1)
     made = predict(api, "plain", webhook=server.url, webhook_events=["completed"])

@@ -24,5 +24,5 @@ pub use payload::Payload;
 pub use polled::polled;
 pub use reason::Blame;
 pub use replica::{CANCEL_GRACE, CallEnd, Ended, Raised, Replica, ReplicaOwner, ReplicaSpec};
-pub use table::Dispatch;
+pub use table::{AHEAD_MAX, Dispatch};
 pub use value::{Metric, MetricMode, OutputFile, Value};

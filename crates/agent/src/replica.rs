@@ -163,6 +163,7 @@ impl Replica {
         match canceling {
             Canceling::Done => return,
             Canceling::Waited => {}
+            Canceling::Ahead(link) => return link.send_now(Outgoing::bare(Kind::Cancel, number, "")),
             Canceling::Running { link, seat } => {
                 link.send_now(Outgoing::bare(Kind::Cancel, number, ""));
                 // It answered READY before it got the call: its handler is installed.

@@ -260,7 +260,7 @@ impl<'a> Serving<'a> {
     fn frame(&mut self, source: Source, frame: Frame) -> Option<Cause> {
         match frame.kind {
             Kind::Ready => match source {
-                Source::First => self.program_ready(),
+                Source::First => self.program_ready(frame::number(&frame.control, "ahead").unwrap_or(0)),
                 Source::Worker(at) => return self.worker_ready(at),
             },
             Kind::StartFailed if !self.ready => return Some(Cause::Raised(raised(frame))),
@@ -292,7 +292,7 @@ impl<'a> Serving<'a> {
         None
     }
 
-    fn program_ready(&mut self) {
+    fn program_ready(&mut self, ahead: u64) {
         if std::mem::replace(&mut self.ready, true) {
             return;
         }
@@ -301,6 +301,7 @@ impl<'a> Serving<'a> {
             let mut touched = Touched::default();
             let mut table = self.task.replica.table();
             table.seat(0, first.link.clone());
+            table.allow_ahead(0, ahead);
             table.place_waiting(&mut touched);
             drop(table);
             touched.flush();
@@ -317,13 +318,17 @@ impl<'a> Serving<'a> {
             self.drain();
         }
         let mut touched = Touched::default();
-        let mut parts = {
+        let (mut parts, to_end) = {
             let mut table = self.task.replica.table();
             let parts = table.answer(source.seat(), frame.call)?;
             table.place_waiting(&mut touched);
-            parts
+            (parts, table.turn(source.seat(), Instant::now()))
         };
         touched.flush();
+        if to_end {
+            self.control.signal(rustix::process::Signal::USR1.as_raw());
+            self.set_alarm();
+        }
         self.deaths.clear();
         let (number, cpu_us) = (frame.call, frame::number(&frame.control, "cpu_us").unwrap_or(0));
         let (end, broken) = match frame.kind {

@@ -13,6 +13,9 @@ use crate::payload::Payload;
 use crate::replica::{CANCEL_GRACE, SHARED_CANCEL_GRACE};
 use crate::value::{MAX_FILES, Part};
 
+/// Calls that a process of its kind may have before their turn: it then never waits for the next one.
+pub const AHEAD_MAX: u32 = 4;
+
 /// One call for a replica.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
@@ -47,6 +50,10 @@ struct Seat {
     link: Option<Arc<Link>>,
     /// Places that are taken: calls, and batches.
     taken: u32,
+    /// Calls beyond its places that it takes before their turn; it works them off in their order.
+    ahead: u32,
+    /// Of those, the ones that were canceled.
+    canceled_ahead: u32,
 }
 
 /// Calls that wait until a process has a place.
@@ -87,6 +94,8 @@ pub(crate) enum Canceling {
     Done,
     /// It had no place yet.
     Waited,
+    /// Its turn has not come; the process hears of it in time.
+    Ahead(Arc<Link>),
     Running {
         link: Arc<Link>,
         seat: usize,
@@ -144,7 +153,8 @@ impl Table {
 
     /// The process with the fewest calls, of those that have a place.
     fn free_seat(&self) -> Option<usize> {
-        let free = |seat: &&(usize, &Seat)| seat.1.link.is_some() && seat.1.taken < self.concurrency;
+        let free =
+            |seat: &&(usize, &Seat)| seat.1.link.is_some() && seat.1.taken < self.concurrency + seat.1.ahead;
         let seats = self.seats.iter().enumerate();
         seats.filter(|seat| free(&seat)).min_by_key(|(_, seat)| seat.taken).map(|(at, _)| at)
     }
@@ -185,7 +195,40 @@ impl Table {
 
     /// A process takes calls from now on.
     pub fn seat(&mut self, at: usize, link: Arc<Link>) {
-        self.seats[at] = Seat { link: Some(link), taken: 0 };
+        self.seats[at] = Seat { link: Some(link), ..Seat::default() };
+    }
+
+    /// A process takes so many calls before their turn.
+    pub fn allow_ahead(&mut self, at: usize, calls: u64) {
+        if self.concurrency == 1 {
+            self.seats[at].ahead = calls.min(AHEAD_MAX.into()) as u32;
+        }
+    }
+
+    /// Whether calls run one after the other, in the order of their numbers.
+    fn is_serial(&self) -> bool {
+        self.concurrency == 1 && self.seats.len() == 1 && self.batches.is_empty()
+    }
+
+    /// Whether a call has to wait in its process for one that came before it.
+    fn is_ahead(&self, number: u64, at: usize) -> bool {
+        let others = self.calls.iter().filter(|(other, call)| **other < number && call.seat == at);
+        self.concurrency == 1 && self.seats[at].taken > 1 && others.count() > 0
+    }
+
+    /// The turn of a process's next call has come. Whether that one is to end, and has to have ended soon.
+    pub fn turn(&mut self, at: usize, now: Instant) -> bool {
+        if self.seats[at].canceled_ahead == 0 {
+            return false;
+        }
+        let calls = self.calls.iter().filter(|(_, call)| call.seat == at);
+        let Some((number, call)) = calls.min_by_key(|(number, _)| **number) else { return false };
+        if !call.canceled {
+            return false;
+        }
+        self.deadlines.push_back((now + CANCEL_GRACE, *number));
+        self.seats[at].canceled_ahead -= 1;
+        true
     }
 
     /// A process takes no more calls; the ones it had, rising. They are orphans until they are told of.
@@ -246,8 +289,19 @@ impl Table {
     /// Marks a call as canceled, and when it has to have ended.
     pub fn cancel(&mut self, number: u64, now: Instant) -> Canceling {
         let seat = self.calls.get(&number).map(|call| call.seat);
+        if let Some(at) = seat.filter(|at| self.is_ahead(number, *at)) {
+            let call = self.calls.get_mut(&number);
+            let again = call.is_none_or(|call| std::mem::replace(&mut call.canceled, true));
+            return match self.seats[at].link.clone() {
+                Some(link) if !again => {
+                    self.seats[at].canceled_ahead += 1;
+                    Canceling::Ahead(link)
+                }
+                _ => Canceling::Done,
+            };
+        }
         // Of a batch all are in one place.
-        let shared = seat.is_some_and(|seat| self.seats[seat].taken > 1);
+        let shared = seat.is_some_and(|seat| self.seats[seat].taken.min(self.concurrency) > 1);
         if let Some(call) = self.calls.get_mut(&number) {
             let link = self.seats[call.seat].link.clone();
             return match (std::mem::replace(&mut call.canceled, true), link) {
@@ -302,9 +356,14 @@ impl Table {
 
     /// The call in a frame's header, or the only one that runs when the output does not say. One more event of it is
     /// about to be logged.
-    pub fn logging_call(&self, number: u64) -> Option<(u64, CallId)> {
+    pub fn logging_call(&mut self, number: u64) -> Option<(u64, CallId)> {
+        if number == 0 {
+            // Whose output it is can be told of one call at a time only.
+            self.seats.iter_mut().for_each(|seat| seat.ahead = 0);
+        }
         let (number, call) = match self.calls.get_key_value(&number) {
             None if number == 0 && self.calls.len() == 1 => self.calls.iter().next(),
+            None if number == 0 && self.is_serial() => self.calls.iter().min_by_key(|(number, _)| **number),
             found => found,
         }?;
         call.logged.fetch_add(1, Ordering::Relaxed);
@@ -408,6 +467,28 @@ mod tests {
         assert!(matches!(table.cancel(3, now), Canceling::Running { .. }));
         assert_eq!(table.overdue(now + CANCEL_GRACE), None);
         assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), Some(0));
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_ahead_is_canceled_in_its_turn() {
+        let mut table = Table::new(1, 1);
+        table.seat(0, link());
+        table.allow_ahead(0, 2);
+        give(&mut table, &[1, 2, 3, 4], false);
+        assert_eq!((table.calls.len(), table.waiting.len()), (3, 1));
+        let now = Instant::now();
+        assert!(matches!(table.cancel(3, now), Canceling::Ahead(_)));
+        assert!(matches!(table.cancel(3, now), Canceling::Done));
+        assert!(table.answer(0, 1).is_some() && !table.turn(0, now));
+        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), None);
+        assert!(table.answer(0, 2).is_some() && table.turn(0, now) && !table.turn(0, now));
+        table.place_waiting(&mut Touched::default());
+        // What waits behind it is no company.
+        assert_eq!(table.overdue(now + CANCEL_GRACE), Some(0));
+        // From the first output that belongs to whoever runs, no call is sent ahead.
+        assert_eq!(table.logging_call(0).map(|(number, _)| number), Some(3));
+        give(&mut table, &[5], false);
+        assert_eq!((table.calls.len(), table.waiting.len()), (2, 1));
     }
 
     #[tokio::test]

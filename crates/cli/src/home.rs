@@ -21,6 +21,14 @@ pub fn state_dir() -> PathBuf {
     }
 }
 
+/// The folder that the GPUs' driver lies below.
+pub fn driver_root() -> PathBuf {
+    match std::env::var_os("CLUNK_DRIVER_ROOT").filter(|root| !root.is_empty()) {
+        Some(root) => std::path::absolute(&root).unwrap_or_else(|_| root.into()),
+        None => "/".into(),
+    }
+}
+
 /// The user's cache folder for Clunk.
 pub fn cache_dir() -> PathBuf {
     match std::env::var_os("XDG_CACHE_HOME").filter(|home| !home.is_empty()) {

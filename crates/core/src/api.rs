@@ -9,6 +9,7 @@ use crate::Digest;
 use crate::error::ErrorBody;
 use crate::function::{FunctionSpec, Method, Policy, Resources};
 use crate::id::{AppId, BatchId, CallId, FunctionId, ImageId, ReplicaId};
+use crate::placement::GpuGroup;
 use crate::recipe::Recipe;
 use crate::tree::TreeFile;
 
@@ -76,6 +77,12 @@ pub struct Status {
     pub calls_queued: usize,
     pub calls_ended: u64,
     pub images: usize,
+    /// NVIDIA GPUs of this machine, by kind.
+    #[serde(default)]
+    pub gpus: Vec<GpuGroup>,
+    /// Version of their driver, when one is loaded.
+    #[serde(default)]
+    pub gpu_driver: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]

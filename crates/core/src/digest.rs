@@ -36,7 +36,8 @@ impl Digest {
         Self(sha2::Sha256::digest(bytes.as_ref()).into())
     }
 
-    /// The digest of a value's JSON form; fields are written in declaration order and maps in key order.
+    /// The digest of a value's JSON form; fields are written in declaration order and maps in key order, but for those of a
+    /// `serde_json::Value`, which its caller sorts.
     pub fn of_json(value: &impl Serialize) -> Self {
         Self::of(serde_json::to_vec(value).expect("our types have a JSON form"))
     }

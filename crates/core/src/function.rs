@@ -206,8 +206,6 @@ pub enum SpecError {
     Variable { function: String, variable: String },
     #[error("function `{function}`: `{field}` is empty")]
     Empty { function: String, field: &'static str },
-    #[error("function `{function}` asks for a GPU ({gpu}); this machine has none that Clunk manages")]
-    NoGpu { function: String, gpu: String },
 }
 
 impl FunctionSpec {

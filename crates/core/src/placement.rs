@@ -11,14 +11,18 @@ pub use ask::{Ask, BadGpu, GpuAsk};
 pub use fleet::{Fleet, NodeMut};
 pub use never::NeverFits;
 
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
 use crate::id::NodeId;
 
 /// GPUs of one kind in one machine.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct GpuGroup {
     /// In upper case: `H100`, `A100-80GB`.
     pub kind: String,
     pub total: u32,
+    /// Of those, how many containers have.
     pub used: u32,
 }
 

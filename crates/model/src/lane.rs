@@ -3,6 +3,7 @@
 mod checking;
 mod delivering;
 mod owner;
+mod staging;
 mod starting;
 
 use std::collections::{HashMap, VecDeque};
@@ -121,6 +122,10 @@ struct Work {
     queue: VecDeque<Arc<Prediction>>,
     queued_bytes: u64,
     running: HashMap<u64, Job>,
+    /// What the process has before its turn, in order; it counts as waiting.
+    staged: VecDeque<(u64, Arc<Prediction>)>,
+    /// The last prediction took no time worth telling.
+    brisk: bool,
     /// By id: what waits, runs, and ended a short time ago.
     known: HashMap<String, Arc<Prediction>>,
     recent: VecDeque<(Arc<Prediction>, usize)>,
@@ -193,6 +198,8 @@ impl Lane {
             queue: VecDeque::new(),
             queued_bytes: 0,
             running: HashMap::new(),
+            staged: VecDeque::new(),
+            brisk: false,
             known: HashMap::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -239,7 +246,7 @@ impl Lane {
             reason: format!("could not keep the input: {error}"),
             later: true,
         })?;
-        if work.queue.len() >= self.settings.queue_max
+        if work.waiting() >= self.settings.queue_max
             || work.queued_bytes + payload.len() > self.settings.queue_bytes_max
         {
             self.counters.refused();
@@ -316,6 +323,7 @@ impl Lane {
             // A replica that takes no more has ended, and says so next.
             replica.send(&[self.dispatch(number, String::new(), payload)], false);
         }
+        self.stage(work);
     }
 
     fn dispatch(&self, number: u64, control: String, payload: Payload) -> Dispatch {
@@ -335,6 +343,10 @@ impl Lane {
                 if let Some(at) = work.queue.iter().position(|other| Arc::ptr_eq(other, prediction)) {
                     work.queue.remove(at);
                     work.queued_bytes = work.queued_bytes.saturating_sub(prediction.size);
+                }
+                if let Some((number, replica)) = work.staged_as(prediction) {
+                    drop(work);
+                    replica.cancel(number);
                 }
             }
             Some(Action::Nothing | Action::Requeue) | None => {}

@@ -113,10 +113,11 @@ impl Prediction {
         Some(action)
     }
 
-    /// Its processing has ended, though its output may not be where it belongs.
-    pub fn stop_clock(&self) {
+    /// Its processing has ended, though its output may not be where it belongs. How long it took.
+    pub fn stop_clock(&self) -> Option<Duration> {
         let mut inner = self.inner();
         inner.record.took = inner.dispatched.map(|since| since.elapsed());
+        inner.record.took
     }
 
     /// Gives a part to the task that delivers them in order. The part comes back when there is none.

@@ -1,6 +1,8 @@
 //! The model server with a real interpreter behind it: what needs settings, or a model that misbehaves on purpose.
 //! tests/e2e has the rest, beside Cog's own server.
 
+#[path = "server/staging.rs"]
+mod staging;
 mod support;
 
 use std::time::Duration;

@@ -185,6 +185,11 @@ impl Driver {
     }
 }
 
+/// The GPUs of this machine that have a driver.
+pub fn machine_gpus() -> Gpus {
+    Driver::find(Path::new("/")).map(Driver::report).unwrap_or_default()
+}
+
 /// What `clunk doctor` says.
 pub(crate) fn check(root: &Path) -> Check {
     let said = |verdict, detail| Check { name: "GPU", verdict, detail };

@@ -5,7 +5,6 @@
 
 mod confine;
 mod exec;
-mod gpu;
 mod host;
 mod init;
 mod janitor;

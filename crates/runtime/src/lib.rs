@@ -37,6 +37,7 @@ mod sys;
 mod wire;
 
 pub use fake::{FakeContainer, FakeRuntime};
+pub use gpu::machine_gpus;
 pub use helper::spawner_main;
 pub use native::{NativeConfig, NativeRuntime};
 pub use port::*;

@@ -5,12 +5,10 @@ mod driver;
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clunk_runtime::*;
 use support::*;
-
-const NODES: [&str; 6] = ["nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"];
 
 /// A machine with three GPUs.
 struct Machine {
@@ -26,18 +24,6 @@ fn machine() -> Option<Machine> {
     let config = NativeConfig { driver_root: driver_root.clone(), ..config(&world.state_dir) };
     world.runtime = NativeRuntime::new(config);
     Some(Machine { world, driver_root })
-}
-
-fn make_nodes(root: &Path) {
-    fs::create_dir_all(root.join("dev")).unwrap();
-    for name in NODES {
-        let path = root.join("dev").join(name);
-        let mode = rustix::fs::Mode::from_raw_mode(0o666);
-        let number = rustix::fs::makedev(1, 3);
-        let kind = rustix::fs::FileType::CharacterDevice;
-        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, number).unwrap();
-        rustix::fs::chmod(&path, mode).unwrap();
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

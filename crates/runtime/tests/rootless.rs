@@ -1,5 +1,7 @@
 //! Containers of a user who is not root. As root, the test runs itself again as such a user.
 
+#[path = "support/driver.rs"]
+mod driver;
 mod support;
 
 use std::fs;
@@ -20,15 +22,18 @@ const DIRECTORY: &str = "CLUNK_TEST_ROOTLESS";
 async fn as_another_user() {
     let Ok(dir) = std::env::var(DIRECTORY).map(PathBuf::from) else { return };
     let helper = dir.join("clunk-helper").to_string_lossy().into_owned();
-    let runtime = NativeRuntime::new(NativeConfig::new(dir.join("state"), vec![helper]));
+    let driver_root = dir.join("machine");
+    let config = NativeConfig { driver_root, ..NativeConfig::new(dir.join("state"), vec![helper]) };
+    let runtime = NativeRuntime::new(config);
     assert_eq!((runtime.host_id(0), runtime.host_id(1000)), (USER, USER));
     let script = "id -u; cat /etc/hostname; echo x > /root/file && cat /root/file; mount -t tmpfs x /home 2>&1; \
-                  unshare -U true 2>&1; grep -c . /proc/self/uid_map; echo /proc/[0-9]*";
+                  unshare -U true 2>&1; grep -c . /proc/self/uid_map; echo /proc/[0-9]*; \
+                  cat $LD_LIBRARY_PATH/libcuda.so.1; echo x > /dev/nvidia0 && echo written";
     let spec = ContainerSpec {
         id: ContainerId::fresh(),
         root: RootFs { lowers: vec![dir.join("layer")], upper: Upper::Scratch },
         mounts: Vec::new(),
-        gpus: Vec::new(),
+        gpus: vec![0],
         argv: vec!["sh".into(), "-c".into(), script.into()],
         env: vec![("PATH".into(), "/bin".into())],
         workdir: "/".into(),
@@ -47,6 +52,7 @@ async fn as_another_user() {
     assert!(lines[3].contains("not permitted") || lines[3].contains("denied"), "{output:?}");
     assert!(lines[4].contains("not permitted"), "{output:?}");
     assert!(host_user || output.exit.reason == ExitReason::Code(0));
+    assert_eq!(lines[lines.len() - 2..], ["libcuda of the host", "written"], "{output:?}");
     let checks = runtime.checks().await;
     let privileges = checks.iter().find(|check| check.name == "privileges").unwrap();
     assert_eq!(privileges.verdict, Verdict::Warning);
@@ -62,6 +68,7 @@ fn a_user_who_is_not_root_runs_containers() {
     }
     let dir = tempfile::Builder::new().prefix("clunk-rootless").tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    driver::install(&dir.path().join("machine"), &["NVIDIA H200"]);
     build_layer(&dir.path().join("layer"), USER);
     let itself = std::env::current_exe().unwrap();
     for (program, name) in
@@ -71,6 +78,7 @@ fn a_user_who_is_not_root_runs_containers() {
     }
     fs::create_dir(dir.path().join("state")).unwrap();
     give(dir.path(), USER);
+    make_nodes(&dir.path().join("machine"));
     let as_user = |program: &Path| {
         let mut command = Command::new(program);
         command.uid(USER).gid(USER).current_dir("/");

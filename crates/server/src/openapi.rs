@@ -26,7 +26,7 @@ pub fn openapi() -> Value {
         };
         path[method] = operation(&endpoint);
     }
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Clunk",
@@ -39,7 +39,9 @@ pub fn openapi() -> Value {
             "schemas": schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-    })
+    });
+    document.sort_all_objects();
+    document
 }
 
 fn operation(endpoint: &Endpoint) -> Value {

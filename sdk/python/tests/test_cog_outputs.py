@@ -257,3 +257,36 @@ def predict(): return [Two(), One()]
     )
     answer = started.predict()
     assert answer.output == [{"two": None}, {"one": "red"}] and "/0/two" in answer.files
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+def test_temporary_files_that_were_sent_are_gone_and_others_stay(model, tmp_path, word):
+    source = """
+import os, tempfile, time
+from cog import BasePredictor, Path
+def made(name, folder):
+    path = os.path.join(folder, name)
+    with open(path, "w") as file: file.write(name)
+    return Path(path)
+class Predictor(BasePredictor):
+    def setup(self):
+        self.old = made("old", os.environ["TMPDIR"])
+        # A later tick of the clock of files.
+        seen = os.stat(self.old).st_ctime_ns
+        while os.stat(made("probe", os.environ["TMPDIR"])).st_ctime_ns <= seen: pass
+    WORD predict(self, kept: str) -> list:
+        temporary = os.environ["TMPDIR"]
+        seen = os.stat(os.path.join(temporary, "probe")).st_ctime_ns
+        while True:
+            new = made("new", temporary)
+            if os.stat(new).st_ctime_ns > seen: break
+        return [new, new, made("kept", kept), self.old]
+"""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "kept").mkdir()
+    started = model(source.replace("WORD", word), env={"TMPDIR": str(tmp_path / "tmp")})
+    for _ in range(2):
+        answer = started.predict(kept=str(tmp_path / "kept"))
+        assert [answer.files[f"/{at}"][2] for at in range(4)] == [b"new", b"new", b"kept", b"old"], answer.traceback
+        assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == ["old", "probe"]
+        assert [path.name for path in (tmp_path / "kept").iterdir()] == ["kept"]

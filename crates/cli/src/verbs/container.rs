@@ -19,7 +19,7 @@ pub fn run(verb: Container, output: Output) -> anyhow::Result<ExitCode> {
         Container::Logs { id, follow } => {
             let mut filter = Filter::default();
             filter.container(&client, &id)?;
-            logs::read(&client, &filter, follow, output)
+            logs::read(&client, &filter, follow, false, output)
         }
         Container::Exec { id, command } => exec(&client, &id, &command),
         Container::Stop { id } => stop(&client, &id, output),

@@ -24,7 +24,8 @@ fn machine(output: Output) -> anyhow::Result<ExitCode> {
     // A folder of its own: the state folder may be a running server's.
     let folder = home::state_dir().join(format!(".doctor-{}", std::process::id()));
     let mut checks = executor.block_on(async {
-        let runtime = NativeRuntime::new(NativeConfig::new(&folder, helper));
+        let config = NativeConfig { driver_root: home::driver_root(), ..NativeConfig::new(&folder, helper) };
+        let runtime = NativeRuntime::new(config);
         let checks = runtime.checks().await;
         runtime.shutdown().await;
         checks

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use clunk_core::api::{AppEvent, AppRecord, CallRecord};
-use clunk_core::error::ErrorCode;
+use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::ReplicaId;
 
 use crate::api::Client;
@@ -45,7 +45,7 @@ pub fn run(args: Logs, output: Output) -> anyhow::Result<ExitCode> {
     }
     match call {
         Some(call) => of_call(&client, &call, filter, args.follow, output),
-        None => read(&client, &filter, args.follow, output),
+        None => read(&client, &filter, args.follow, false, output),
     }
 }
 
@@ -96,15 +96,24 @@ impl Filter {
     }
 }
 
-/// Prints what there is, and, if asked, what comes until the app ends.
-pub fn read(client: &Client, filter: &Filter, follow: bool, output: Output) -> anyhow::Result<ExitCode> {
+/// Prints what there is, and, if asked, what comes until the app ends. `ended`: nothing more will come.
+pub fn read(
+    client: &Client,
+    filter: &Filter,
+    follow: bool,
+    ended: bool,
+    output: Output,
+) -> anyhow::Result<ExitCode> {
     let (filter, before) = filter.tail_here(client)?;
     let mut printed = false;
     for line in client.lines(&filter.path(follow))?.skip(before) {
         printed |= show(&line?, output);
     }
     if !printed && !follow && !output.json {
-        output.say("nothing was printed yet; --follow waits for more");
+        output.say(match ended {
+            true => "it has ended and printed nothing",
+            false => "nothing was printed yet; --follow waits for more",
+        });
     }
     let _ = std::io::stdout().flush();
     Ok(ExitCode::SUCCESS)
@@ -120,7 +129,15 @@ pub fn of_call(
 ) -> anyhow::Result<ExitCode> {
     filter.call = Some(call.id.to_string());
     if !follow || call.ended_ms.is_some() {
-        return read(client, &filter, false, output);
+        let kept = if output.json { None } else { of_prediction(client, call)? };
+        let Some(text) = kept else {
+            return read(client, &filter, false, call.ended_ms.is_some(), output);
+        };
+        let lines: Vec<_> = text.split_inclusive('\n').collect();
+        let before = filter.tail.map_or(0, |tail| lines.len().saturating_sub(tail));
+        std::io::stdout().write_all(lines[before..].concat().as_bytes())?;
+        std::io::stdout().flush()?;
+        return Ok(ExitCode::SUCCESS);
     }
     // The log of a call goes on with its app's: the call's end is watched for besides.
     let (filter, before) = filter.tail_here(client)?;
@@ -144,6 +161,23 @@ pub fn of_call(
     let _ = std::io::stdout().flush();
     output.say(format_args!("{} has ended: {}", ended.id, ended.state));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a prediction printed, which is kept with it, while its app's log lets old lines go. None: the call is no
+/// prediction, or nothing is kept of it.
+fn of_prediction(client: &Client, call: &CallRecord) -> anyhow::Result<Option<String>> {
+    #[derive(serde::Deserialize)]
+    struct Kept {
+        logs: String,
+    }
+    let path = format!("/api/predictions/{}", clunk_core::model::PredictionId(call.id));
+    match client.get::<Kept>(&path) {
+        Ok(kept) => Ok(Some(kept.logs).filter(|logs| !logs.is_empty())),
+        Err(error) => match error.downcast_ref::<ErrorBody>() {
+            Some(body) if body.code == ErrorCode::NotFound => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
 fn events(client: &Client, filter: &Filter) -> anyhow::Result<usize> {

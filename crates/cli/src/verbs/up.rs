@@ -74,7 +74,8 @@ fn serve(args: &Up, tell: Option<&std::fs::File>, output: Output) -> anyhow::Res
         .enable_all()
         .build()?;
     executor.block_on(async {
-        let runtime = Arc::new(NativeRuntime::new(NativeConfig::new(&path, helper)));
+        let config = NativeConfig { driver_root: home::driver_root(), ..NativeConfig::new(&path, helper) };
+        let runtime = Arc::new(NativeRuntime::new(config));
         let stopping = CancellationToken::new();
         tokio::spawn(stop_on_signal(stopping.clone()));
         let ready = |url: &str| {

@@ -117,30 +117,32 @@ impl InputSchema {
         }
         let violations = self.violations(input, &nulls);
         if let Value::Object(members) = input {
-            members.extend(nulls.into_iter().map(|name| (name, Value::Null)));
+            for (place, name) in nulls {
+                members.shift_insert(place, name, Value::Null);
+            }
         }
         if violations.is_empty() { Ok(stripped) } else { Err(violations) }
     }
 
-    /// The inputs that are null and may be.
-    fn take_nulls(&self, members: &mut Map<String, Value>) -> Vec<String> {
+    /// The inputs that are null and may be, with their places.
+    fn take_nulls(&self, members: &mut Map<String, Value>) -> Vec<(usize, String)> {
         let may = |name: &String| self.properties.get(name).is_some_and(|property| property.nullable);
-        let nulls = members.iter().filter(|(name, value)| value.is_null() && may(name));
-        let names: Vec<String> = nulls.map(|(name, _)| name.clone()).collect();
-        for name in &names {
-            members.remove(name);
+        let nulls = members.iter().enumerate().filter(|(_, (name, value))| value.is_null() && may(name));
+        let nulls: Vec<_> = nulls.map(|(place, (name, _))| (place, name.clone())).collect();
+        for (_, name) in &nulls {
+            members.shift_remove(name);
         }
-        names
+        nulls
     }
 
-    fn violations(&self, input: &Value, nulls: &[String]) -> Vec<Violation> {
+    fn violations(&self, input: &Value, nulls: &[(usize, String)]) -> Vec<Violation> {
         let mut found = Vec::new();
         for error in self.validator.iter_errors(input).take(VIOLATIONS_MAX) {
             if let ValidationErrorKind::Required { property } = &error.kind
                 && error.instance_path.as_str().is_empty()
             {
                 let name = property.as_str().unwrap_or_default();
-                if !nulls.iter().any(|null| null == name) {
+                if !nulls.iter().any(|(_, null)| null == name) {
                     found.push(Violation::of(name, "Field required", "value_error.missing"));
                 }
                 continue;

@@ -8,6 +8,7 @@ use clunk_agent::{Blame, CallEnd, DialPlace, Ended, Metric, Replica, ReplicaOwne
 use clunk_core::error::ErrorBody;
 use clunk_core::id::ReplicaId;
 
+use super::staging::BRISK;
 use super::{Job, Lane, Work};
 use crate::health::SetupStatus;
 use crate::life::{Action, Change, Event, Health};
@@ -64,6 +65,10 @@ impl ReplicaOwner for Owner {
             }
             let Some(job) = work.running.remove(&number) else { return };
             work.free += 1;
+            work.promote();
+            if let Job::Run(prediction) = &job {
+                work.brisk = prediction.stop_clock().is_some_and(|took| took <= BRISK);
+            }
             lane.pump(&mut work);
             job
         };
@@ -71,11 +76,9 @@ impl ReplicaOwner for Owner {
             // Nobody may wait for it any more.
             (Job::Check(sender), end) => drop(sender.send(end)),
             (Job::Run(prediction), CallEnd::Returned(value)) => {
-                prediction.stop_clock();
                 lane.deliver(&prediction, Part::Whole(value));
             }
             (Job::Run(prediction), CallEnd::Raised(raised)) => {
-                prediction.stop_clock();
                 lane.deliver(&prediction, Part::Raised(raised));
             }
         }
@@ -118,6 +121,7 @@ impl ReplicaOwner for Owner {
             }
             let jobs: Vec<_> = numbers.iter().filter_map(|number| work.running.remove(number)).collect();
             work.free += jobs.len() as u32;
+            work.forget_staged(&numbers);
             jobs
         };
         self.0.lose(jobs, &error.message);
@@ -138,6 +142,7 @@ impl ReplicaOwner for Owner {
             }
             work.replica = None;
             work.free = 0;
+            work.unstage();
             if matches!(work.health, Health::Starting | Health::Restarting { .. }) {
                 work.setup.print(&told(&ended));
                 work.setup.end(SetupStatus::Failed, SystemTime::now());

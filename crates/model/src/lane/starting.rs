@@ -90,7 +90,7 @@ impl Lane {
             health: work.health,
             busy,
             setup: work.setup.clone(),
-            queued: work.queue.len(),
+            queued: work.waiting(),
             running: work.running.len(),
         }
     }

@@ -1,5 +1,7 @@
 //! A half-made container becomes a container: steps 6 to 14 of docs/containers.md, in their order.
 
+mod gpu;
+
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -12,7 +14,7 @@ use crate::fdpass;
 use crate::helper::program::{self, Files};
 use crate::helper::rootfs::{self, Kind, Places};
 use crate::helper::stub::Prepared;
-use crate::helper::{gpu, init, skeleton};
+use crate::helper::{init, skeleton};
 use crate::step::{Failure, Step};
 use crate::sys;
 use crate::wire::{Event, Plan, StubEvent};

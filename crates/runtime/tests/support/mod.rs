@@ -142,3 +142,19 @@ fn read_all(fd: Option<OwnedFd>) -> String {
 pub async fn bounded<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(BOUND, future).await.expect("it takes too long")
 }
+
+/// Of the GPUs of a driver that is files; each is the null device.
+const GPU_NODES: [&str; 6] = ["nvidia0", "nvidia1", "nvidia2", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"];
+
+/// Needs root.
+pub fn make_nodes(root: &Path) {
+    fs::create_dir_all(root.join("dev")).unwrap();
+    for name in GPU_NODES {
+        let path = root.join("dev").join(name);
+        let mode = rustix::fs::Mode::from_raw_mode(0o666);
+        let number = rustix::fs::makedev(1, 3);
+        let kind = rustix::fs::FileType::CharacterDevice;
+        rustix::fs::mknodat(rustix::fs::CWD, &path, kind, mode, number).unwrap();
+        rustix::fs::chmod(&path, mode).unwrap();
+    }
+}

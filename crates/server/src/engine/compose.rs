@@ -15,8 +15,11 @@ use super::{Engine, Pool};
 
 /// Processes and threads of one container; a fork bomb ends here.
 const MAX_PIDS: u64 = 4096;
-/// Bytes of `/tmp` and `/dev/shm`, as a share of the memory limit.
+/// Bytes of `/tmp` and `/dev/shm`, as a share of the memory limit; what lies there counts as memory.
 const TMP_SHARE: u64 = 2;
+/// The same of a container that may use all of the machine's memory, of which others want some.
+const UNLIMITED_TMP_SHARE: u64 = 4;
+const UNLIMITED_TMP_MAX: u64 = 16 << 30;
 
 /// Everything of a function's containers that is the same for each.
 pub struct Template(ContainerSpec);
@@ -43,7 +46,10 @@ pub async fn template(engine: &Engine, spec: &FunctionSpec) -> Result<Template, 
         cpu_millis: spec.resources.cpu_limit_millis,
         memory_bytes: Some(limit_mib << 20),
         pids: Some(MAX_PIDS),
-        tmp_bytes: Some((limit_mib << 20) / TMP_SHARE),
+        tmp_bytes: Some(match spec.resources.memory_limit_mib {
+            Some(_) => (limit_mib << 20) / TMP_SHARE,
+            None => ((limit_mib << 20) / UNLIMITED_TMP_SHARE).min(UNLIMITED_TMP_MAX),
+        }),
     };
     Ok(Template(container))
 }
@@ -121,6 +127,11 @@ fn environment(engine: &Engine, config: &ImageConfig) -> Vec<(String, String)> {
 }
 
 impl Template {
+    /// Of `/tmp` in its containers.
+    pub fn tmp_bytes(&self) -> u64 {
+        self.0.limits.tmp_bytes.unwrap_or(0)
+    }
+
     pub fn container(&self, id: ContainerId, replica: ReplicaId) -> ContainerSpec {
         let mut spec = self.0.clone();
         spec.id = id;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clunk_agent::frame::WINDOW;
 use clunk_agent::replica::now_ms;
-use clunk_agent::{Metric, OutputFile, Value};
+use clunk_agent::{Metric, OutputFile, Replica, Value};
 use clunk_core::call::{Action, Blame, Event, Outcome};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::Retries;
@@ -19,6 +19,18 @@ use super::pool::{Pool, State};
 
 /// Values of a watched generator that are credited together.
 const OBSERVED_CREDIT: u64 = WINDOW as u64 / 4;
+
+/// Lets a generator give more when it is dropped: when what it gave has been kept.
+pub struct Credit {
+    replica: Arc<Replica>,
+    number: u64,
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.replica.credit(self.number, OBSERVED_CREDIT as u32);
+    }
+}
 
 impl Pool {
     /// Applies an event to a call and does what follows from it.
@@ -135,11 +147,9 @@ impl Pool {
         match (&live.sink, self.observer()) {
             (Sink::Stream(stream), _) => drop(stream.try_send(Streamed::Value(value.payload))),
             (Sink::Durable { .. }, Some(observer)) => {
-                observer.yielded(live.request.id, value);
-                // It is kept as it comes: nobody's reading holds the generator.
-                if live.yielded % OBSERVED_CREDIT == 0 {
-                    slot.replica.credit(number, OBSERVED_CREDIT as u32);
-                }
+                let credit = (live.yielded % OBSERVED_CREDIT == 0)
+                    .then(|| Credit { replica: slot.replica.clone(), number });
+                observer.yielded(live.request.id, value, credit);
             }
             _ => {}
         }

@@ -153,7 +153,14 @@ impl Pool {
                 }
                 (Event::Return { attempt }, End::Value(payload))
             }
-            CallEnd::Raised(raised) => (Event::Raise { attempt }, End::Raised(raised)),
+            CallEnd::Raised(mut raised) => {
+                if raised.message.contains(NO_SPACE) {
+                    // No later call would fare better in it.
+                    self.retire(&mut state, replica);
+                    raised.message += &no_space(self.template.tmp_bytes());
+                }
+                (Event::Raise { attempt }, End::Raised(raised))
+            }
         };
         self.conclude(&mut state, running.call, event, Some(end));
         self.refree(&mut state, replica);
@@ -180,6 +187,14 @@ impl Pool {
         slot.used = Instant::now();
         Some(running)
     }
+}
+
+/// How the C library says that a disk is full.
+const NO_SPACE: &str = "No space left on device";
+
+fn no_space(tmp_bytes: u64) -> String {
+    let mib = tmp_bytes >> 20;
+    format!(" (a container's /tmp holds {mib} MiB; this container is replaced, with all that lay there)")
 }
 
 fn too_large(len: u64) -> ErrorBody {

@@ -12,8 +12,10 @@ use clunk_core::fairness::{Claim, Shares};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::NodeId;
 use clunk_core::placement::{Ask, Fleet, GpuGroup, NeverFits, NoRoom, Node, Placed};
+use clunk_runtime::Gpus;
 use tokio::sync::Notify;
 
+use super::gpus::Devices;
 use super::{Engine, Pool};
 
 /// Containers at the same time; each has some 20 mounts and a network namespace.
@@ -22,14 +24,13 @@ const MAX_REPLICAS: u32 = 512;
 const MEMORY_SHARE_PERCENT: u64 = 90;
 /// A container asks for an eighth of a core unless told otherwise, and most wait for something most of the time.
 const CPU_OVERCOMMIT: f64 = 64.0;
-/// Where the driver lists its GPUs.
-const NVIDIA_GPUS: &str = "/proc/driver/nvidia/gpus";
 
 pub struct Room {
     inner: Mutex<Inner>,
     cores: usize,
     memory_mib: u64,
-    gpu_kinds: Vec<String>,
+    /// Version of the GPUs' driver, when there is one.
+    gpu_driver: Option<String>,
     /// Somebody waits for room: all who want some stand in line.
     contended: AtomicBool,
     /// Room was freed, or is wanted.
@@ -38,7 +39,16 @@ pub struct Room {
 
 struct Inner {
     fleet: Fleet,
+    devices: Devices,
     shares: Shares,
+}
+
+/// Room for one replica; given back with [`Room::release`].
+#[derive(Debug)]
+pub struct Reserved {
+    pub placed: Placed,
+    /// Its GPUs, as [`clunk_runtime::ContainerSpec::gpus`].
+    pub gpus: Vec<u32>,
 }
 
 /// What a function's replicas set aside.
@@ -57,14 +67,10 @@ pub fn never_fits(spec: &FunctionSpec, why: &NeverFits) -> ErrorBody {
     ErrorBody::new(ErrorCode::CannotPlace, format!("{what} {why}")).hint(hint)
 }
 
-/// The GPUs of this machine.
-pub fn machine_gpus() -> Vec<GpuGroup> {
-    gpus(std::path::Path::new(NVIDIA_GPUS))
-}
-
 impl Room {
     /// This machine. `state_dir`: on the disk whose space is counted.
-    pub fn of_this_machine(state_dir: &std::path::Path) -> Self {
+    pub fn of_this_machine(state_dir: &std::path::Path, gpus: &Gpus) -> Self {
+        let devices = Devices::of(gpus);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let memory_mib = machine_memory_mib() * MEMORY_SHARE_PERCENT / 100;
         let node = Node {
@@ -76,25 +82,19 @@ impl Room {
             memory_used_mib: 0,
             disk_mib: free_disk_mib(state_dir),
             disk_used_mib: 0,
-            gpus: machine_gpus(),
+            gpus: devices.groups(),
             replicas: 0,
             max_replicas: MAX_REPLICAS,
             schedulable: true,
         };
-        Self::new(node, cores)
-    }
-
-    fn new(node: Node, cores: usize) -> Self {
-        let memory_mib = node.memory_mib;
-        let gpu_kinds = node.gpus.iter().map(|group| group.kind.clone()).collect();
         let mut fleet = Fleet::default();
         fleet.add(node);
-        let inner = Mutex::new(Inner { fleet, shares: Shares::default() });
+        let inner = Mutex::new(Inner { fleet, devices, shares: Shares::default() });
         Self {
             inner,
             cores,
             memory_mib,
-            gpu_kinds,
+            gpu_driver: Some(gpus.driver.clone()).filter(|version| !version.is_empty()),
             contended: AtomicBool::new(false),
             changed: Notify::new(),
         }
@@ -109,9 +109,13 @@ impl Room {
         self.cores
     }
 
-    /// Kinds of the GPUs that this machine has.
-    pub fn gpu_kinds(&self) -> Vec<String> {
-        self.gpu_kinds.clone()
+    /// The GPUs that this machine has, by kind, and how many are set aside.
+    pub fn gpus(&self) -> Vec<GpuGroup> {
+        self.inner.lock().expect("no panic while locked").devices.groups()
+    }
+
+    pub fn gpu_driver(&self) -> Option<String> {
+        self.gpu_driver.clone()
     }
 
     /// Refuses what can never be placed.
@@ -122,7 +126,7 @@ impl Room {
     }
 
     /// Sets room aside for one replica. While others wait for room, only in turn.
-    pub fn reserve(&self, pool: &Pool, in_turn: bool) -> Result<Placed, NoRoom> {
+    pub fn reserve(&self, pool: &Pool, in_turn: bool) -> Result<Reserved, NoRoom> {
         if !in_turn && self.contended.load(Ordering::Acquire) {
             return Err(NoRoom::Now);
         }
@@ -130,12 +134,14 @@ impl Room {
         let placed = inner.fleet.place(&pool.ask, pool.spec.image)?;
         let totals = inner.fleet.totals();
         inner.shares.add(&pool.workspace, &pool.ask, &totals);
-        Ok(placed)
+        let gpus = placed.gpu.as_ref().map(|gpu| inner.devices.take(gpu)).unwrap_or_default();
+        Ok(Reserved { placed, gpus })
     }
 
-    pub fn release(&self, pool: &Pool, placed: &Placed) {
+    pub fn release(&self, pool: &Pool, reserved: &Reserved) {
         let mut inner = self.inner.lock().expect("no panic while locked");
-        inner.fleet.release(placed, &pool.ask);
+        inner.devices.give_back(&reserved.gpus);
+        inner.fleet.release(&reserved.placed, &pool.ask);
         let totals = inner.fleet.totals();
         inner.shares.remove(&pool.workspace, &pool.ask, &totals);
         drop(inner);
@@ -234,55 +240,4 @@ fn machine_memory_mib() -> u64 {
 
 fn free_disk_mib(path: &std::path::Path) -> u64 {
     rustix::fs::statvfs(path).map_or(0, |disk| (disk.f_bavail * disk.f_frsize) >> 20)
-}
-
-/// GPUs by kind, from the driver's list.
-fn gpus(folder: &std::path::Path) -> Vec<GpuGroup> {
-    let mut groups: Vec<GpuGroup> = Vec::new();
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let text = std::fs::read_to_string(entry.path().join("information")).unwrap_or_default();
-        let Some(model) = text.lines().find_map(|line| line.strip_prefix("Model:")) else { continue };
-        let kind = kind_of(model);
-        match groups.iter_mut().find(|group| group.kind == kind) {
-            Some(group) => group.total += 1,
-            None => groups.push(GpuGroup { kind, total: 1, used: 0 }),
-        }
-    }
-    groups
-}
-
-/// `H100` of `NVIDIA H100 80GB HBM3`: the first word with a digit that is no size.
-fn kind_of(model: &str) -> String {
-    let words = model.trim().split([' ', '-']);
-    let mut named = words.filter(|word| word.chars().any(|c| c.is_ascii_digit()) && !word.ends_with("GB"));
-    named.next().unwrap_or(model.trim()).to_ascii_uppercase()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_gpu_is_called_by_its_model() {
-        let models =
-            ["NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB", "Tesla T4", "NVIDIA L40S", "NVIDIA H200"];
-        assert_eq!(models.map(kind_of), ["H100", "A100", "T4", "L40S", "H200"]);
-    }
-
-    #[test]
-    fn the_drivers_list_is_counted_by_kind() {
-        let folder = tempfile::tempdir().unwrap();
-        for (slot, model) in
-            [("1", "NVIDIA H100 80GB HBM3"), ("2", "NVIDIA H100 80GB HBM3"), ("3", "Tesla T4")]
-        {
-            let path = folder.path().join(slot);
-            std::fs::create_dir(&path).unwrap();
-            std::fs::write(path.join("information"), format!("Model: \t\t {model}\nIRQ: 1\n")).unwrap();
-        }
-        let mut found: Vec<_> =
-            gpus(folder.path()).into_iter().map(|group| (group.kind, group.total)).collect();
-        found.sort();
-        assert_eq!(found, [("H100".to_string(), 2), ("T4".to_string(), 1)]);
-        assert!(gpus(&folder.path().join("none")).is_empty());
-    }
 }

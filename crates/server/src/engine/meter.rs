@@ -46,7 +46,7 @@ impl Meter {
         let seconds = sample.now.duration_since(sample.before).as_secs_f64();
         let set_aside = (pool.ask.memory_mib << 20) as f64;
         let memory = set_aside.max(sample.memory_bytes as f64);
-        let gpus = slot.placed.gpu.as_ref().map_or(0, |gpu| gpu.count);
+        let gpus = slot.reserved.gpus.len() as u32;
         let mut used = self.used.lock().expect("no panic while locked");
         used.cpu_s += sample.cpu.as_secs_f64();
         used.memory_gib_s += memory / BYTES_PER_GIB * seconds;

@@ -6,6 +6,7 @@ mod conclude;
 mod dispatch;
 pub mod durable;
 mod fleet;
+mod gpus;
 mod keeper;
 pub mod live;
 mod meter;
@@ -41,7 +42,6 @@ pub use waiters::{Waiter, Waiters};
 use crate::answer::{io_error, not_found, store_error};
 use crate::leftovers::Released;
 use fleet::Room;
-pub use fleet::machine_gpus;
 use observer::Observer;
 use pool::Counter;
 
@@ -127,13 +127,14 @@ impl Engine {
         trees: Arc<dyn BlobSource>,
         state_dir: &Path,
     ) -> Arc<Self> {
+        let room = Room::of_this_machine(state_dir, &runtime.gpus());
         let engine = Arc::new_cyclic(|me| Self {
             runtime,
             images,
             store,
             payloads,
             logs,
-            room: Room::of_this_machine(state_dir),
+            room,
             waiters: Arc::default(),
             events: broadcast::Sender::new(EVENTS_BEHIND),
             trees,

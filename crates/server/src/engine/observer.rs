@@ -8,6 +8,7 @@ use clunk_core::error::ErrorBody;
 use clunk_core::id::CallId;
 
 use super::Engine;
+pub use super::conclude::Credit;
 use super::durable;
 use super::live::End;
 
@@ -17,7 +18,8 @@ pub trait Observer: Send + Sync {
     /// A replica has it. What an earlier attempt gave is void.
     fn started(&self, call: CallId, attempt: u32);
     fn printed(&self, call: CallId, stream: &str, text: &str);
-    fn yielded(&self, call: CallId, value: Value);
+    /// `credit` is to be dropped when the value has been kept.
+    fn yielded(&self, call: CallId, value: Value, credit: Option<Credit>);
     fn metric(&self, call: CallId, metric: Metric);
     /// Its last attempt has ended, or it will have none. Until [`Finish::finish`] the call is in the queue on disk: when
     /// the server is killed before, it runs again.

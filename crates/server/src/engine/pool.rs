@@ -23,13 +23,14 @@ use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::FunctionSpec;
 use clunk_core::id::{AppId, CallId, FunctionId, ReplicaId};
 use clunk_core::measure::{Average, Rate};
-use clunk_core::placement::{Ask, Placed};
+use clunk_core::placement::Ask;
 use clunk_runtime::Usage;
 use tokio::sync::{Notify, watch};
 
 use super::Engine;
 use super::app::{App, Haste};
 use super::compose::Template;
+use super::fleet::Reserved;
 use super::live::{Live, Request, Sink};
 use super::meter::Meter;
 use super::observer::Observer;
@@ -116,7 +117,7 @@ pub(super) struct Slot {
     pub phase: Phase,
     /// It takes no more calls, and ends with the last it has.
     pub retiring: bool,
-    pub placed: Placed,
+    pub reserved: Reserved,
     /// What runs, by the number it has on the replica.
     pub running: HashMap<u64, Running>,
     /// Batches that run, by their first number, and how many of each are unanswered.

@@ -15,6 +15,7 @@ use clunk_core::id::{ContainerId, ReplicaId};
 use clunk_core::placement::NoRoom;
 
 use super::app::Haste;
+use super::fleet::Reserved;
 use super::live::End;
 use super::pool::{Phase, Pool, Slot, State, app_stopped};
 
@@ -150,7 +151,7 @@ impl Pool {
         let most = if in_turn { 1 } else { usize::MAX };
         for _ in 0..missing.min(wave).min(most) {
             match self.engine.room.reserve(self, in_turn) {
-                Ok(placed) => self.start_replica(state, placed),
+                Ok(reserved) => self.start_replica(state, reserved),
                 Err(NoRoom::Now) => {
                     state.starved = true;
                     if !in_turn {
@@ -241,19 +242,29 @@ impl Pool {
         }
     }
 
+    /// A replica takes no more calls, and ends with the last it has.
+    pub(super) fn retire(&self, state: &mut State, replica: ReplicaId) {
+        if let Some(slot) = state.replicas.get_mut(&replica) {
+            state.free.remove(&slot.key());
+            slot.retiring = true;
+        }
+    }
+
     pub(super) fn stop_one_idle(&self) {
         self.stop_idle(&mut self.lock(), 1);
     }
 
-    fn start_replica(self: &Arc<Self>, state: &mut State, placed: clunk_core::placement::Placed) {
+    fn start_replica(self: &Arc<Self>, state: &mut State, reserved: Reserved) {
         let id = ReplicaId::fresh();
+        let mut container = self.template.container(ContainerId::fresh(), id);
+        container.gpus.clone_from(&reserved.gpus);
         let policy = &self.spec.policy;
         let startup = Duration::from_secs(policy.startup_timeout_s.unwrap_or(policy.timeout_s));
         let spec = ReplicaSpec {
             id,
             app: self.app,
             function: self.spec.name.clone(),
-            container: self.template.container(ContainerId::fresh(), id),
+            container,
             start: self.template.start(self, self.app, id),
             startup_timeout: startup,
             log: Some(self.log.clone()),
@@ -266,7 +277,7 @@ impl Pool {
             replica,
             phase: Phase::Starting,
             retiring: false,
-            placed,
+            reserved,
             running: HashMap::new(),
             groups: HashMap::new(),
             next_number: 1,
@@ -398,7 +409,7 @@ impl Pool {
         let slot = state.replicas.remove(&replica);
         if let Some(slot) = &slot {
             self.meter.replica_ended(self, slot);
-            self.engine.room.release(self, &slot.placed);
+            self.engine.room.release(self, &slot.reserved);
         }
         self.advance(state);
         self.size.send_replace(state.replicas.len());

@@ -112,9 +112,12 @@ pub fn not_served(version: Digest) -> ErrorBody {
         .hint("push the model again: what is missing is built")
 }
 
-/// What a version is made of: the same again is the same version.
+/// What a version is made of: the same again is the same version, in whatever order its members come.
 pub fn identity(model: &ModelName, push: &PushVersion) -> Digest {
-    Digest::of_json(&(model, &push.predict, &push.train, &push.openapi_schema, &push.config))
+    let (mut schema, mut config) = (push.openapi_schema.clone(), push.config.clone());
+    schema.sort_all_objects();
+    config.sort_all_objects();
+    Digest::of_json(&(model, &push.predict, &push.train, &schema, &config))
 }
 
 fn check_push(push: &PushVersion) -> Result<(), ErrorBody> {

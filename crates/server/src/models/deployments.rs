@@ -138,7 +138,8 @@ impl Models {
         self.reconcile().await
     }
 
-    /// Older releases keep nothing warm, and go when they have nothing left to do.
+    /// Older releases keep nothing warm, and go when they have nothing left to do. `pushing` is held, and the deployment
+    /// was read since: a newer release must not be taken for an older one.
     pub(super) async fn settle_releases(&self, deployment: &Deployment) {
         let Some(app) = self.app_named(&app_name(&deployment.name)) else { return };
         for pool in older(&app, deployment) {

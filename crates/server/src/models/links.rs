@@ -176,7 +176,7 @@ impl Models {
         let mut shown = serde_json::to_value(prediction).expect("a prediction has a JSON form");
         self.show_files(&mut shown["input"], &prediction.base_url);
         // Callers put tokens there, for the model and for nobody else.
-        shown.as_object_mut().map(|members| members.remove("context"));
+        shown.as_object_mut().map(|members| members.shift_remove("context"));
         shown["output"] = prediction
             .output
             .as_ref()

@@ -4,8 +4,10 @@
 //! prediction's mailbox, and a task works it off. The task exists only while there is something in the box.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+use clunk_agent::frame::{INLINE_MAX, WINDOW};
 use clunk_agent::{Metric, Payload, Value};
 use clunk_core::api::CallRecord;
 use clunk_core::error::ErrorBody;
@@ -14,10 +16,11 @@ use clunk_core::model::{Cause, Prediction, PredictionId};
 use tokio::sync::watch;
 
 use super::{Models, work};
-use crate::engine::observer::{Finish, ObservedEnd, Observer};
+use crate::engine::observer::{Credit, Finish, ObservedEnd, Observer};
 
-/// Bytes in one mailbox. Beyond it the model gives faster than its output can be kept.
-const MAX_MAIL: usize = 64 << 20;
+/// Bytes in one mailbox: of values that a generator gave, all that it may give ahead. Beyond it the model prints faster
+/// than that can be kept.
+const MAX_MAIL: usize = WINDOW as usize * INLINE_MAX as usize;
 /// What a letter takes beside its content, about.
 const LETTER: usize = 256;
 /// Accepted predictions that are remembered until they start; others are read from the disk then.
@@ -27,7 +30,7 @@ const MAX_REMEMBERED: usize = 10_000;
 pub enum Letter {
     Started { attempt: u32 },
     Printed(String),
-    Yielded(Value),
+    Yielded(Value, Option<Credit>),
     Metric(Metric),
     Ended(Box<Ending>),
 }
@@ -58,7 +61,7 @@ impl Letter {
         LETTER
             + match self {
                 Self::Printed(text) => text.len(),
-                Self::Yielded(value) => {
+                Self::Yielded(value, _) => {
                     in_memory(&value.payload)
                         + value.files.iter().map(|file| in_memory(&file.content)).sum::<usize>()
                 }
@@ -98,6 +101,8 @@ pub struct Live {
     /// Grows with each change.
     pub changed: watch::Sender<u64>,
     pub hooks: Mutex<Hooks>,
+    /// Its log says that a metric was not kept.
+    pub metrics_full: AtomicBool,
     /// Who wanted it canceled, and what is wrong with it although its call does not know.
     verdict: Mutex<(Option<Cause>, Option<ErrorBody>)>,
 }
@@ -110,6 +115,7 @@ impl Live {
             record: Mutex::new(record),
             changed: watch::Sender::new(0),
             hooks: Mutex::default(),
+            metrics_full: AtomicBool::new(false),
             verdict: Mutex::default(),
         })
     }
@@ -147,7 +153,7 @@ impl Live {
     fn put(&self, letter: Letter) -> bool {
         let mut mailbox = self.mailbox.lock().expect("no panic while locked");
         let bytes = letter.bytes();
-        let content = matches!(letter, Letter::Printed(_) | Letter::Yielded(_) | Letter::Metric(_));
+        let content = matches!(letter, Letter::Printed(_) | Letter::Yielded(..) | Letter::Metric(_));
         if content && mailbox.bytes > 0 && mailbox.bytes + bytes > MAX_MAIL {
             mailbox.overflowed = true;
         } else {
@@ -231,8 +237,8 @@ impl Observer for Watcher {
         self.put(call, Letter::Printed(text.into()));
     }
 
-    fn yielded(&self, call: CallId, value: Value) {
-        self.put(call, Letter::Yielded(value));
+    fn yielded(&self, call: CallId, value: Value, credit: Option<Credit>) {
+        self.put(call, Letter::Yielded(value, credit));
     }
 
     fn metric(&self, call: CallId, metric: Metric) {

@@ -29,6 +29,7 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::model::{Hardware, InputProblem, Prediction};
+use clunk_core::placement::GpuGroup;
 use clunk_store::{Blobs, ModelStore};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -174,11 +175,11 @@ impl Models {
     /// What models can be run on here.
     pub fn hardware(&self) -> Vec<Hardware> {
         let cpu = Hardware { name: "CPU".into(), sku: "cpu".into() };
-        let gpu = |kind: String| Hardware {
-            name: format!("Nvidia {kind} GPU"),
-            sku: format!("{GPU_SKU}{}", kind.to_lowercase()),
+        let gpu = |group: GpuGroup| Hardware {
+            name: format!("Nvidia {} GPU", group.kind),
+            sku: format!("{GPU_SKU}{}", group.kind.to_lowercase()),
         };
-        [cpu].into_iter().chain(self.engine.room.gpu_kinds().into_iter().map(gpu)).collect()
+        [cpu].into_iter().chain(self.engine.room.gpus().into_iter().map(gpu)).collect()
     }
 }
 

@@ -118,8 +118,14 @@ impl Models {
         let mut cursor = None;
         loop {
             let page = self.deployments(cursor.as_deref(), STEP).await?;
-            for deployment in &page.results {
-                self.settle_releases(deployment).await;
+            for listed in &page.results {
+                let _alone = self.pushing.lock().await;
+                // Its releases may have changed since the list was read.
+                match self.deployment(&listed.name).await {
+                    Ok(deployment) => self.settle_releases(&deployment).await,
+                    Err(error) if error.code == ErrorCode::NotFound => {}
+                    Err(error) => return Err(error),
+                }
             }
             cursor = page.next;
             if cursor.is_none() {

@@ -2,12 +2,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clunk_agent::replica::now_ms;
-use clunk_agent::{Metric, MetricMode, Value as Given};
+use clunk_agent::{Metric, Value as Given};
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::model::{Cause, Kind, Output, Prediction, Status, StatusEvent, WebhookEvent};
+use clunk_model::metrics;
 use clunk_store::models::PredictionWrite;
 use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
@@ -22,8 +24,6 @@ const MAX_LOGS: usize = 1 << 20;
 const LOGS_CUT: &str = "\n[more was printed; the log of the app has all of it]\n";
 /// Parts of one iterator's output.
 const MAX_PARTS: usize = 100_000;
-/// Names of metrics of one prediction, and entries of one that is appended to.
-const MAX_METRICS: usize = 1000;
 /// Waits between attempts to write an end: doubled from the first to the second.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -88,10 +88,9 @@ async fn apply(models: &Arc<Models>, live: &Arc<Live>, letter: Letter) {
             live.change(|record| print(&mut record.logs, &text));
             models.hook(live, WebhookEvent::Logs);
         }
-        Letter::Yielded(value) => yielded(models, live, value).await,
-        Letter::Metric(metric) => {
-            live.change(|record| measure(&mut record.metrics, &metric));
-        }
+        // The credit goes with the letter: when the value is in the record.
+        Letter::Yielded(value, _credit) => yielded(models, live, value).await,
+        Letter::Metric(metric) => measure(live, &metric),
         Letter::Ended(ending) => ended(models, live, *ending).await,
     }
 }
@@ -130,29 +129,14 @@ fn print(logs: &mut String, text: &str) {
     }
 }
 
-fn measure(metrics: &mut Map<String, Value>, metric: &Metric) {
-    let Ok(value) = serde_json::from_slice::<Value>(&metric.value) else { return };
-    if metrics.len() >= MAX_METRICS && !metrics.contains_key(&metric.name) {
-        return;
-    }
-    let before = metrics.get(&metric.name);
-    let after = match (metric.mode, before) {
-        (MetricMode::Replace, _) | (MetricMode::Increment, None) => value,
-        (MetricMode::Increment, Some(before)) => sum(before, &value),
-        (MetricMode::Append, Some(Value::Array(list))) if list.len() >= MAX_METRICS => return,
-        (MetricMode::Append, Some(Value::Array(list))) => {
-            list.iter().cloned().chain([value]).collect::<Vec<_>>().into()
-        }
-        (MetricMode::Append, Some(before)) => json!([before, value]),
-        (MetricMode::Append, None) => json!([value]),
-    };
-    metrics.insert(metric.name.clone(), after);
-}
-
-fn sum(before: &Value, more: &Value) -> Value {
-    match (before.as_i64(), more.as_i64()) {
-        (Some(a), Some(b)) => a.saturating_add(b).into(),
-        _ => (before.as_f64().unwrap_or(0.0) + more.as_f64().unwrap_or(0.0)).into(),
+fn measure(live: &Live, metric: &Metric) {
+    let kept = live.change(|record| metrics::measure(&mut record.metrics, metric));
+    if kept == Some(false) && !live.metrics_full.swap(true, Ordering::Relaxed) {
+        let (name, most) = (&metric.name, metrics::METRICS_BYTES >> 20);
+        let text = format!(
+            "[the metric {name} is not kept: another has its name, or all are more than {most} MiB]\n"
+        );
+        live.change(|record| print(&mut record.logs, &text));
     }
 }
 
@@ -183,6 +167,8 @@ async fn fail(models: &Arc<Models>, live: &Arc<Live>, error: ErrorBody) {
 async fn ended(models: &Arc<Models>, live: &Arc<Live>, ending: Ending) {
     let Ending { end, finish } = ending;
     if live.is_terminal() {
+        models.lives.remove(live.id);
+        models.deadlines.remove(live.id);
         finish.into_iter().for_each(Finish::finish);
         return;
     }
@@ -318,22 +304,5 @@ mod tests {
         let len = logs.len();
         print(&mut logs, "more");
         assert_eq!(logs.len(), len);
-    }
-
-    #[test]
-    fn metrics_are_replaced_added_and_appended() {
-        let mut metrics = Map::new();
-        let mut add = |mode, value: &str| {
-            let metric = Metric { name: "m".into(), mode, value: value.as_bytes().to_vec().into() };
-            measure(&mut metrics, &metric);
-            metrics["m"].clone()
-        };
-        assert_eq!(add(MetricMode::Increment, "2"), json!(2));
-        assert_eq!(add(MetricMode::Increment, "3"), json!(5));
-        assert_eq!(add(MetricMode::Increment, "0.5"), json!(5.5));
-        assert_eq!(add(MetricMode::Append, "1"), json!([5.5, 1]));
-        assert_eq!(add(MetricMode::Append, "2"), json!([5.5, 1, 2]));
-        assert_eq!(add(MetricMode::Replace, "\"a\""), json!("a"));
-        assert_eq!(add(MetricMode::Replace, "no json"), json!("a"));
     }
 }

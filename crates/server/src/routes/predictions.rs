@@ -136,7 +136,7 @@ fn written(models: &Models, followed: &Followed, base_url: &str) -> String {
 /// The whole prediction, for whoever has the address: where its webhook goes is its caller's matter.
 fn done(models: &Models, prediction: &Prediction) -> Value {
     let mut shown = models.shown(prediction);
-    shown.as_object_mut().map(|members| members.remove("webhook"));
+    shown.as_object_mut().map(|members| members.shift_remove("webhook"));
     shown
 }
 

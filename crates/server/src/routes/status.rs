@@ -19,6 +19,7 @@ pub async fn health(State(server): State<Arc<Server>>) -> Response {
 
 pub async fn status(State(server): State<Arc<Server>>) -> Json<Status> {
     let counts = server.engine.counts();
+    let room = &server.engine.room;
     Json(Status {
         version: crate::VERSION.into(),
         pid: std::process::id(),
@@ -32,6 +33,8 @@ pub async fn status(State(server): State<Arc<Server>>) -> Json<Status> {
         calls_queued: counts.queued as usize,
         calls_ended: counts.ended,
         images: server.engine.images.list().len(),
+        gpus: room.gpus(),
+        gpu_driver: room.gpu_driver(),
     })
 }
 

@@ -87,12 +87,18 @@ def _in_user_code(frame):
 
 def _read_cancel(runner):
     """Reads what has arrived; whether the code that runs is to end."""
-    found = False
     link = runner.link
+    # It may have been read while an earlier call ran.
+    found = any(kind == CANCEL and number == runner.call for kind, number, _, _ in link.waiting)
     for frame in link.poll():
         kind, number, control, _ = frame
         if kind == CANCEL:
-            found = (runner.batch.cancel(number) if runner.batch is not None else number == runner.call) or found
+            if runner.batch is not None:
+                found = runner.batch.cancel(number) or found
+            elif number == runner.call:
+                found = True
+            else:
+                link.waiting.append(frame)
         elif kind == CREDIT:
             if number == runner.call:
                 from .generators import credit_of

@@ -25,10 +25,12 @@ finally:
 
 from .cog_converters import NoFiles  # noqa: E402
 from .cog_json import dumps, finite, loads  # noqa: E402
-from .cog_outputs import Outputs  # noqa: E402
+from .cog_outputs import Outputs, clock_ns  # noqa: E402
 
 # Bytes of the JSON of one metric.
 METRIC_MAX = 64 << 10
+# Calls that may come before their turn.
+AHEAD = 4
 # Characters of a traceback in the log of a call.
 TRACEBACK_MAX = 128 << 10
 _JSON = b"format=json\n"
@@ -49,6 +51,8 @@ class CogRunner(Runner):
         # Output files of a training are made once.
         self.is_training = False
         self.api_url = None
+        # When its setup had ended, by the clock of files.
+        self.ready_ns = None
         # Of the call that runs.
         self.context = None
         self.scope = None
@@ -61,7 +65,10 @@ class CogRunner(Runner):
         load(self, fields)
 
     def ready(self):
+        if not self.is_async and self.concurrency == 1:
+            self.ahead = AHEAD
         super().ready()
+        self.ready_ns = clock_ns()
         # What the first call will need, while nobody waits for it yet.
         if self.plan.fetches:
             from . import cog_fetch  # noqa: F401
@@ -133,14 +140,17 @@ class CogRunner(Runner):
                 if type(value) is str and not plan.streams:
                     reply, data = _JSON, dumps(value, lambda: Outputs(self.link, call).half())
                 else:
-                    outputs = Outputs(self.link, call, self.is_training)
+                    outputs = Outputs(self.link, call, self.is_training, self.ready_ns)
                     iterator = chunks_of(value, plan)
-                    if iterator is None:
-                        reply, data = outputs.encode(value)
-                    else:
-                        del value
-                        self.iterate(iterator, outputs)
-                        reply, data = _JSON, b""
+                    try:
+                        if iterator is None:
+                            reply, data = outputs.encode(value)
+                        else:
+                            del value
+                            self.iterate(iterator, outputs)
+                            reply, data = _JSON, b""
+                    finally:
+                        outputs.clean()
             if files is not None:
                 files.clean()
         except BaseException as error:

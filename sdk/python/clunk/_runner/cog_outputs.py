@@ -6,6 +6,7 @@ file stands the JSON gets null, and the file goes ahead of it in a frame of its 
 
 import os
 import sys
+import time
 from _collections_abc import Mapping
 from _collections_abc import Set as AbstractSet
 from _stat import S_ISREG
@@ -29,6 +30,11 @@ _COPY_CHUNK = 64 << 20
 _PLAIN = frozenset((str, int, float, bool, type(None)))
 
 
+def clock_ns():
+    """Now, as the kernel stamps files."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_REALTIME_COARSE", time.CLOCK_REALTIME))
+
+
 class OutputError(SerializationError):
     """An output that cannot be sent. The message says where in it the reason lies."""
 
@@ -39,10 +45,15 @@ OutputError.__module__ = "cog"
 class Outputs:
     """The outputs of one call."""
 
-    __slots__ = ("call", "count", "keeps", "link", "warned")
+    __slots__ = ("call", "count", "keeps", "link", "since", "taken", "warned")
 
-    def __init__(self, link, call, keeps=False):
+    def __init__(self, link, call, keeps=False, since=None):
         self.link = link
+        # Temporary files that were made later than this go when they were sent, as Cog's documentation promises; None:
+        # all stay.
+        self.since = since
+        # Those that were sent: path, device and inode.
+        self.taken = []
         self.call = call
         # Nothing will write over the files that come out (a training's): they need no copy.
         self.keeps = keeps
@@ -64,6 +75,26 @@ class Outputs:
         if len(control) > CONTROL_MAX:
             raise OutputError("the names around the files of this output are too long, a megabyte together")
         return control, data
+
+    def take(self, path, found):
+        """A file was sent."""
+        if self.since is None or found.st_ctime_ns <= self.since:
+            return
+        folder = os.path.realpath(os.environ.get("TMPDIR") or "/tmp")
+        real = os.path.realpath(path)
+        if os.path.commonpath((folder, real)) == folder and real != folder:
+            self.taken.append((real, found.st_dev, found.st_ino))
+
+    def clean(self):
+        """The call is over: nothing else of it names the files that it gave."""
+        for path, device, inode in self.taken:
+            try:
+                found = os.lstat(path)
+                if (found.st_dev, found.st_ino) == (device, inode):
+                    os.unlink(path)
+            except OSError:
+                pass
+        self.taken = []
 
     def half(self):
         """Says that a text is not what it was."""
@@ -161,6 +192,7 @@ class _Walk:
             data = None if found.st_size else _whole(fd, where, name)
             self._place(where)
             self._send_file(fd, found.st_size, os.path.basename(name), data)
+            self.outputs.take(name, found)
         finally:
             os.close(fd)
 

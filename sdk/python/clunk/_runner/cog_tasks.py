@@ -133,8 +133,14 @@ class _CogServer(_Server):
     async def _output(self, call, value):
         """`(control text, JSON)` of the answer. What comes in chunks has been sent then."""
         runner = self.runner
-        outputs = Outputs(runner.link, call.number, runner.is_training)
-        iterator = chunks_of(value, runner.plan)
+        outputs = Outputs(runner.link, call.number, runner.is_training, runner.ready_ns)
+        try:
+            return await self._encode(call, outputs, value)
+        finally:
+            outputs.clean()
+
+    async def _encode(self, call, outputs, value):
+        iterator = chunks_of(value, self.runner.plan)
         if iterator is None:
             return outputs.encode(value)
         del value

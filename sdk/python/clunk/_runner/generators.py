@@ -79,11 +79,10 @@ def wait_for_credit(runner, call):
         if kind == CREDIT:
             if number == call:
                 runner.credit += credit_of(control)
-        elif kind == CANCEL:
-            if number == call:
-                from .cancel import canceled
+        elif kind == CANCEL and number == call:
+            from .cancel import canceled
 
-                raise canceled()
+            raise canceled()
         else:
             link.waiting.append(frame)
 

@@ -79,6 +79,8 @@ class Runner:
         self.concurrency = 1
         self.workers = 0
         self.start_us = 0
+        # Calls that may be sent before their turn: they wait in the link.
+        self.ahead = 0
         # The call that runs on the main thread, and the batch that it is the first of.
         self.call = 0
         self.batch = None
@@ -136,6 +138,8 @@ class Runner:
 
     def ready(self):
         ready = {"python": sys.version.split(" ", 1)[0], "sdk": clunk.__version__, "start_us": self.start_us}
+        if self.ahead:
+            ready["ahead"] = self.ahead
         self.link.send(READY, 0, encode_control(ready))
         self.take_cpu(perf_counter_ns(), 0)
 

@@ -6,7 +6,7 @@ use std::process::{ExitCode, Stdio};
 use clunk_core::error::ErrorCode;
 use clunk_core::recipe::{Base, Recipe, Step};
 use clunk_dialects::cog::config::{CogConfig, Reference};
-use clunk_server::engine::machine_gpus;
+use clunk_runtime::machine_gpus;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -159,7 +159,7 @@ fn read_schema(
 /// A model that wants a GPU runs on no machine without one. What a server elsewhere has is not known here.
 fn gpu(config: &CogConfig, file: &str) -> Option<Problem> {
     let elsewhere = std::env::var_os("CLUNK_SERVER_URL").is_some_and(|url| !url.is_empty());
-    if !config.build.gpu || elsewhere || !machine_gpus().is_empty() {
+    if !config.build.gpu || elsewhere || !machine_gpus().list.is_empty() {
         return None;
     }
     Some(Problem {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clunk_core::api::CallRecord;
+use clunk_core::placement::GpuGroup;
 
 use super::snapshot::Snapshot;
 use crate::table::{self, number, text};
@@ -121,6 +122,12 @@ pub fn server_lines(snapshot: &Snapshot) -> Vec<Line> {
         ui::count(status.calls_ended),
     );
     let mut lines = vec![line(Look::Head, first), line(Look::Plain, second), line(Look::Plain, third)];
+    if let Some(driver) = &status.gpu_driver {
+        let of_a_kind = |gpu: &GpuGroup| format!("{} of {} {} in use", gpu.used, gpu.total, gpu.kind);
+        let parts: Vec<_> = status.gpus.iter().map(of_a_kind).collect();
+        let listed = if parts.is_empty() { "none".into() } else { parts.join(", ") };
+        lines.push(line(Look::Plain, format!("GPUs: {listed}, NVIDIA driver {driver}")));
+    }
     if let Some(rate) = snapshot.rates.last() {
         let text = format!("{} calls/s  {}", rate_text(*rate), plot::spark(&snapshot.rates));
         lines.push(line(Look::Plain, text));
@@ -267,6 +274,8 @@ mod tests {
                 calls_queued: 120,
                 calls_ended: 12_345,
                 images: 2,
+                gpus: Vec::new(),
+                gpu_driver: None,
             },
             functions: vec![function("greet", 120, 2), function("train", 0, 0)],
             more_apps: 0,
@@ -283,6 +292,16 @@ mod tests {
 
     fn view(snapshot: &Snapshot) -> View<'_> {
         View { url: "http://127.0.0.1:25865", snapshot: Some(snapshot), trouble: None }
+    }
+
+    #[test]
+    fn gpus_have_a_line_where_there_is_a_driver() {
+        let mut snapshot = snapshot();
+        snapshot.status.gpu_driver = Some("580.95.05".into());
+        let gpu = |kind: &str, total, used| GpuGroup { kind: kind.into(), total, used };
+        snapshot.status.gpus = vec![gpu("H200", 2, 1), gpu("T4", 1, 0)];
+        let text = &server_lines(&snapshot)[3].text;
+        assert_eq!(text, "GPUs: 1 of 2 H200 in use, 0 of 1 T4 in use, NVIDIA driver 580.95.05");
     }
 
     #[test]

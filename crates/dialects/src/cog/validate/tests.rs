@@ -95,6 +95,10 @@ fn unknown_inputs_are_taken_out() {
     let mut input = json!({"s": "a", "strange": [1, 2], "opt": null});
     assert_eq!(schema().check(&mut input), Ok(true));
     assert_eq!(input, json!({"s": "a", "opt": null}));
+    let mut input: Value =
+        serde_json::from_str(r#"{"xs":[],"opt":null,"strange":1,"s":"a","mode":"ok"}"#).unwrap();
+    assert_eq!(schema().check(&mut input), Ok(true));
+    assert_eq!(input.to_string(), r#"{"xs":[],"opt":null,"s":"a","mode":"ok"}"#);
 }
 
 #[test]
