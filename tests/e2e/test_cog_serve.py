@@ -468,3 +468,23 @@ def test_a_port_that_is_taken_is_told(start):
         assert str(server.port) in other.output()
     finally:
         other.stop()
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"upload_url": "bucket/put"}, "bucket/put"),
+        ({"env": {"COG_MAX_CONCURRENCY": "0"}}, "COG_MAX_CONCURRENCY"),
+        ({"env": {"COG_MAX_CONCURRENCY": "2"}}, "async def"),
+    ],
+)
+def test_what_cannot_be_served_is_told_before_anything_listens(options, says):
+    with ClunkServer("echo", **options) as server:
+        assert wait_gone(server.process) != 0
+        assert says in server.output() and "listening" not in server.output()
+
+
+def test_files_of_the_same_name_are_uploaded_beside_each_other(start, receiver):
+    server = start("shape_progress", upload_url=f"{receiver.url}/put?key=1")
+    output = server.predict(input={"steps": 3}).json["output"]
+    assert [url.rpartition("/")[2] for url in output] == ["progress.txt", "progress-1.txt", "progress-2.txt"]

@@ -27,4 +27,4 @@ mod webhook;
 
 pub use lane::{Program, Sink};
 pub use server::{Model, ModelError, ModelServer};
-pub use settings::{SettingError, Settings};
+pub use settings::{SettingError, Settings, upload_url};

@@ -100,11 +100,9 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
     }
     let webhook: Option<String> = member(wire.webhook, "webhook", "a URL", &mut violations);
     let webhook = webhook.filter(|url| !url.is_empty());
-    if webhook.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-        violations.push(Violation::of_request(
-            "webhook",
-            "a webhook is a URL that begins with http:// or https://",
-        ));
+    if webhook.as_ref().is_some_and(|url| !is_web(url)) {
+        let rule = "a webhook is a URL that begins with http:// or https:// and names a host";
+        violations.push(Violation::of_request("webhook", rule));
     }
     let wanted = "a list of \"start\", \"output\", \"logs\" and \"completed\"";
     let events: Option<Vec<HookEvent>> =
@@ -126,6 +124,13 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
     let hook = webhook.map(|url| Hook { url, events });
     let context = context.and(wire.context).map(|raw| body.slice_ref(raw.get().as_bytes()));
     Ok(Asked { id, input, carried, shown, context, hook, idempotent: false })
+}
+
+fn is_web(url: &str) -> bool {
+    let begins = url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"));
+    begins
+        && reqwest::Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn one(more: Vec<String>, message: impl Into<String>) -> Refused {
@@ -170,7 +175,10 @@ fn inputs(
     };
     let mut value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
-        Err(error) => return Err(Refused::Syntax(format!("Failed to parse the input as JSON: {error}"))),
+        Err(error) => {
+            let error = placeless(&error);
+            return Err(Refused::Syntax(format!("Failed to parse the input as JSON: {error}")));
+        }
     };
     let changed = match schema {
         Some(schema) => schema.check(&mut value).map_err(Refused::Violations)?,
@@ -242,6 +250,16 @@ mod tests {
             ),
             ["body.id", "body.webhook", "body.webhook_events_filter", "body.context", "body.input.s"]
         );
+    }
+
+    #[test]
+    fn a_webhook_is_a_url_with_a_host() {
+        for good in ["http://h/x", "HTTPS://h:1", "http://[::1]/", "http://h/a b"] {
+            assert!(is_web(good), "{good}");
+        }
+        for bad in ["http://", "https://h:port/", "http://[::1", "httpx://h", "http://a b/", "ftp://h", "h"] {
+            assert!(!is_web(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -132,6 +132,11 @@ def test_downloads(model, word, site):
     assert site.asked[0][0] == "/a%20b/cat.jpg?token=x" or len(site.asked) == 12
 
 
+def test_a_scheme_may_be_written_in_capitals(model, site):
+    answer = model(TEXT.format(word="def")).predict(a=site.page("/cat.txt", b"cat").replace("http:", "HTTP:"))
+    assert answer.error is None and answer.output[0][:3] == ["cat.txt", "cat", 3]
+
+
 def test_names_of_files(model, site):
     started = model(TEXT.format(word="def"))
     cases = [
@@ -210,6 +215,9 @@ def test_what_cannot_be_fetched_names_the_input_and_hides_the_query(model, site)
         ("http://", "not under a URL"),
         ("http://a:b@c/", "name and password"),
         ("http://127.0.0.1:port/", "no host with a port"),
+        ("http://169.254.169.254/latest?secret=1", "a link-local address"),
+        ("http://0xa9fea9fe/", "a link-local address"),
+        ("http://[fe80::1]/", "a link-local address"),
     ]
     for url, words in cases:
         kind, message = started.predict(a=url).error

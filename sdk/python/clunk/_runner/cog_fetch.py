@@ -347,7 +347,24 @@ def _connect(url, api_url, each):
         tls = _tls()
     if account:
         raise InputError(f"the input {each.name}: a name and password in a URL are not supported")
+    if _is_link_local(name, port):
+        raise InputError(
+            f"the file of the input {each.name}: {host} is a link-local address, which containers do not reach"
+        )
     return Connection((name, port), tls), target, host
+
+
+def _is_link_local(name, port):
+    """Whether it stands for an address that is the machine's own affair. Packets to it are dropped: nobody should wait."""
+    import socket
+
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError:
+        # The connection will say what is wrong with the name.
+        return False
+    addresses = [address[0].lower() for *_, address in found]
+    return any(address.startswith(("169.254.", "::ffff:169.254.", "fe8", "fe9", "fea", "feb")) for address in addresses)
 
 
 def _host_and_port(host, port, each):
