@@ -10,6 +10,8 @@ use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::carried::{self, Carried};
+
 /// Bytes of an input that is shown again in answers; a larger one is left out.
 const ECHO_MAX: usize = 64 << 10;
 /// Bytes of an id.
@@ -41,6 +43,8 @@ pub struct Asked {
     pub id: Option<String>,
     /// A JSON object that the model's schema allows.
     pub input: Bytes,
+    /// Files that were taken out of it.
+    pub carried: Option<Carried>,
     /// The input as answers may show it; None when it is large.
     pub shown: Option<Bytes>,
     /// A JSON object of texts.
@@ -105,7 +109,7 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
         member(wire.webhook_events_filter, "webhook_events_filter", wanted, &mut violations);
     let context: Option<BTreeMap<String, String>> =
         member(wire.context, "context", "an object whose values are strings", &mut violations);
-    let (input, shown) = match inputs(body, wire.input, schema) {
+    let (input, carried, shown) = match inputs(body, wire.input, schema) {
         Ok(inputs) => inputs,
         Err(Refused::Violations(mut more)) => {
             violations.append(&mut more);
@@ -119,7 +123,7 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
     let events = events.unwrap_or_else(|| HookEvent::ALL.to_vec());
     let hook = webhook.map(|url| Hook { url, events });
     let context = context.and(wire.context).map(|raw| body.slice_ref(raw.get().as_bytes()));
-    Ok(Asked { id, input, shown, context, hook, idempotent: false })
+    Ok(Asked { id, input, carried, shown, context, hook, idempotent: false })
 }
 
 fn is_web(url: &str) -> bool {
@@ -158,12 +162,12 @@ fn member<'a, T: Deserialize<'a>>(
     }
 }
 
-/// The input that the model gets, and the one that is shown.
+/// The input that the model gets, the files that go beside it, and the input that is shown.
 fn inputs(
     body: &Bytes,
     raw: Option<&RawValue>,
     schema: Option<&InputSchema>,
-) -> Result<(Bytes, Option<Bytes>), Refused> {
+) -> Result<(Bytes, Option<Carried>, Option<Bytes>), Refused> {
     let text = raw.map_or("{}", RawValue::get);
     let untouched = || match raw {
         Some(raw) => body.slice_ref(raw.get().as_bytes()),
@@ -181,9 +185,11 @@ fn inputs(
         None if value.is_object() => false,
         None => return Err(one(vec!["input".into()], format!("{value} is not of type \"object\""))),
     };
-    let input = if changed { Bytes::from(value.to_string()) } else { untouched() };
+    let large = schema.filter(|_| text.len() >= carried::LARGE);
+    let carried = large.and_then(|schema| carried::carry(&mut value, schema));
+    let input = if changed || carried.is_some() { Bytes::from(value.to_string()) } else { untouched() };
     let shown = match schema {
-        _ if input.len() > ECHO_MAX => None,
+        _ if input.len() > ECHO_MAX || carried.is_some() => None,
         Some(schema) if schema.has_secrets() => {
             schema.mask(&mut value);
             Some(Bytes::from(value.to_string()))
@@ -191,7 +197,7 @@ fn inputs(
         // A slice would keep the whole body.
         _ => Some(Bytes::copy_from_slice(&input)),
     };
-    Ok((input, shown))
+    Ok((input, carried, shown))
 }
 
 #[cfg(test)]

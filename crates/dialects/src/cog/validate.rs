@@ -61,6 +61,8 @@ pub struct InputSchema {
 struct Property {
     nullable: bool,
     secret: bool,
+    /// A file, or a list of files.
+    file: bool,
 }
 
 impl InputSchema {
@@ -82,7 +84,9 @@ impl InputSchema {
             .into_iter()
             .flatten()
             .map(|(name, schema)| {
-                let property = Property { nullable: flag(schema, "nullable"), secret: is_secret(schema) };
+                let file = schema["format"] == "uri" || schema["items"]["format"] == "uri";
+                let property =
+                    Property { nullable: flag(schema, "nullable"), secret: is_secret(schema), file };
                 (name.clone(), property)
             })
             .collect();
@@ -147,6 +151,11 @@ impl InputSchema {
             found.push(Violation::of(field, message(&error), "value_error"));
         }
         found
+    }
+
+    /// Whether the model gets an input as a file, or as a list of files.
+    pub fn is_file(&self, name: &str) -> bool {
+        self.properties.get(name).is_some_and(|property| property.file)
     }
 
     /// Whether some inputs are secret.

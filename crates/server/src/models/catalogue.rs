@@ -11,7 +11,7 @@ use clunk_core::function::{CogTask, FunctionSpec};
 use clunk_core::id::FunctionId;
 use clunk_core::model::{
     Configuration, InputProblem, Kind, Model, ModelName, ModelTexts, Page, Prediction, PredictionId,
-    PushAnswer, PushVersion, Version, Visibility,
+    PushAnswer, PushVersion, Status, Version, Visibility,
 };
 use clunk_dialects::cog::validate::{InputSchema, Violation};
 use clunk_store::models::{ModelChange, ModelOrder, PredictionQuery, Removal};
@@ -321,12 +321,15 @@ impl Models {
         };
         // A schema that cannot be used is refused before anybody can ask for a prediction.
         let loaded = Arc::new(Loaded::new(version.clone())?);
-        match known {
+        match &known {
             // Its image was gone, and has been built again.
             Some(_) => self.store.change_version(version).await,
             None => self.store.add_version(version).await,
         }
         .map_err(|error| store_error(&error))?;
+        for function in known.iter().flat_map(Version::functions) {
+            self.engine.retire_function(function).await?;
+        }
         self.cache.put(loaded);
         self.scale(&self.model(name).await?).await?;
         Ok(created)
@@ -381,7 +384,10 @@ impl Models {
     pub(super) async fn scale(&self, model: &Model) -> Result<(), ErrorBody> {
         let Some(latest) = model.latest_version else { return Ok(()) };
         let Some(app) = self.app_named(&model.name.to_string()) else { return Ok(()) };
-        let newest = self.loaded(latest).await?.version.predict_function;
+        let newest = match self.cache.get(latest) {
+            Some(loaded) => loaded.version.predict_function,
+            None => self.stored_version(latest).await?.predict_function,
+        };
         for pool in app.pools().into_iter().filter(|pool| pool.spec.entry.cog == Some(CogTask::Predict)) {
             let min = if pool.id == newest { model.configuration.min_instances } else { 0 };
             let max = Some(model.configuration.max_instances).filter(|max| *max > 0);
@@ -398,13 +404,17 @@ impl Models {
         Ok(self.loaded(id).await?.version.clone())
     }
 
+    /// As it is written down: also one whose schemas this version of Clunk cannot use.
+    async fn stored_version(&self, id: Digest) -> Result<Version, ErrorBody> {
+        let found = self.store.version(id).await.map_err(|error| store_error(&error))?;
+        found.ok_or_else(|| not_found(format_args!("version {}", id.short())).0)
+    }
+
     pub(super) async fn loaded(&self, id: Digest) -> Result<Arc<Loaded>, ErrorBody> {
         if let Some(loaded) = self.cache.get(id) {
             return Ok(loaded);
         }
-        let found = self.store.version(id).await.map_err(|error| store_error(&error))?;
-        let version = found.ok_or_else(|| not_found(format_args!("version {}", id.short())).0)?;
-        let loaded = Arc::new(Loaded::new(version)?);
+        let loaded = Arc::new(Loaded::new(self.stored_version(id).await?)?);
         self.cache.put(loaded.clone());
         Ok(loaded)
     }
@@ -424,8 +434,8 @@ impl Models {
 
     /// Fails with `in-use` while a deployment runs it. Its predictions stay, those that wait are canceled.
     pub async fn delete_version(&self, name: &ModelName, id: Digest) -> Result<(), ErrorBody> {
-        let _alone = self.pushing.lock().await;
-        let version = self.version(id).await?;
+        let alone = self.pushing.lock().await;
+        let version = self.stored_version(id).await?;
         if version.model != *name {
             return Err(not_found(format_args!("version {} of {name}", id.short())).0);
         }
@@ -433,11 +443,12 @@ impl Models {
         let hint = "move the deployment to another version, or delete it first";
         removed(removal, &format!("version {} of {name}", id.short()), hint)?;
         self.cache.remove(id);
-        for function in [Some(version.predict_function), version.train_function].into_iter().flatten() {
+        for function in version.functions() {
             self.engine.retire_function(function).await?;
         }
-        self.reconcile().await?;
-        self.scale(&self.model(name).await?).await
+        self.scale(&self.model(name).await?).await?;
+        drop(alone);
+        self.reconcile(|record| record.version == id).await
     }
 
     /// Succeeded predictions that its author chose to show.
@@ -468,6 +479,13 @@ impl Models {
         let prediction = self.prediction(example).await?;
         if prediction.model != *name {
             return Err(not_found(format_args!("prediction {example} of {name}")).0);
+        }
+        if prediction.status != Status::Succeeded {
+            let text = format!(
+                "prediction {example} is {}: only one that succeeded is an example",
+                prediction.status.name()
+            );
+            return Err(ErrorBody::new(ErrorCode::BadRequest, text));
         }
         if prediction.data_removed {
             let text = format!("the data of prediction {example} was removed: it shows nothing any more");

@@ -17,6 +17,7 @@ mod live;
 mod outputs;
 mod predictions;
 mod sweep;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod trainings;
@@ -150,7 +151,7 @@ impl Models {
 
     /// Takes up what the last server left, and begins what runs beside requests. The engine's apps have been restored.
     pub async fn start(&self) -> Result<(), ErrorBody> {
-        self.reconcile().await?;
+        self.reconcile(|_| true).await?;
         self.scale_all().await?;
         self.started.store(true, Ordering::Release);
         tokio::spawn(keep_deadlines(self.me()));

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::catalogue::Loaded;
 use super::lists::{self, MAX_LISTED};
 use super::live::{Letter, Live};
-use super::{Models, NewPrediction, PredictionFilter, Refusal, Target, outputs, work};
+use super::{Models, NewPrediction, PredictionFilter, Refusal, Target, outputs, targets, work};
 use crate::answer::{not_found, store_error};
 use crate::engine::durable;
 
@@ -127,6 +127,9 @@ impl Models {
 
     /// Writes it down and submits its call. Its caller may go away: what has begun is finished.
     pub(super) async fn accept(&self, accepted: Accepted) -> Result<Prediction, Refusal> {
+        if let Some(webhook) = &accepted.webhook {
+            targets::check(&webhook.url)?;
+        }
         let models = self.me();
         let written = tokio::spawn(async move { models.write_down(accepted).await });
         let written =
