@@ -1,6 +1,7 @@
 """What a model's own server does that Cog's does not: it queues, remembers, recovers, cancels what no Python can
 interrupt, streams for many at once, and says in JSON what is wrong."""
 
+import base64
 import json
 import re
 import socket
@@ -352,6 +353,20 @@ def test_uploads_keep_their_order_and_a_refused_one_is_told(start, receiver):
     assert "404" in bad["error"]
 
 
+def test_large_files_come_as_they_are(start):
+    content = "".join(f"line {number}\n" for number in range(100_000))
+    url = "data:text/plain;base64," + base64.b64encode(content.encode()).decode()
+    server = start("files")
+    given = {"image": url.replace("text/plain", "image/png"), "images": [url, "data:,small"], "raw": url}
+    made = server.predict(input={**given, "suffix": ".txt"}).json
+    told = base64.b64decode(made["output"][0].partition(",")[2]).decode()
+    assert told == f"out|.png {len(content)}|{content}|small|{content}"
+    assert "input" not in made
+    broken = server.predict(input={"image": url + "=AAA"}).json
+    assert broken["status"] in ("succeeded", "failed")
+    assert server.predict(input={}).json["status"] == "succeeded"
+
+
 def test_files_that_are_yielded_are_taken_as_they_are_at_that_moment(start):
     found = start("shape_progress").predict(input={"steps": 3}).json["output"]
     assert found == [f"data:text/plain;base64,{text}" for text in ("c3RlcCAw", "c3RlcCAx", "c3RlcCAy")]
@@ -451,3 +466,23 @@ def test_a_port_that_is_taken_is_told(start):
         assert str(server.port) in other.output()
     finally:
         other.stop()
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ({"upload_url": "bucket/put"}, "bucket/put"),
+        ({"env": {"COG_MAX_CONCURRENCY": "0"}}, "COG_MAX_CONCURRENCY"),
+        ({"env": {"COG_MAX_CONCURRENCY": "2"}}, "async def"),
+    ],
+)
+def test_what_cannot_be_served_is_told_before_anything_listens(options, says):
+    with ClunkServer("echo", **options) as server:
+        assert wait_gone(server.process) != 0
+        assert says in server.output() and "listening" not in server.output()
+
+
+def test_files_of_the_same_name_are_uploaded_beside_each_other(start, receiver):
+    server = start("shape_progress", upload_url=f"{receiver.url}/put?key=1")
+    output = server.predict(input={"steps": 3}).json["output"]
+    assert [url.rpartition("/")[2] for url in output] == ["progress.txt", "progress-1.txt", "progress-2.txt"]

@@ -47,6 +47,7 @@ kinds! {
     WorkerEnded = 71,
     Metric = 72,
     File = 73,
+    Interrupted = 74,
 }
 
 impl Kind {

@@ -29,8 +29,9 @@ use crate::value::{Metric, Value};
 /// How long a canceled call may take to end before its process is ended. With the time that takes, code that does not
 /// react is gone within a tenth of a second.
 pub const CANCEL_GRACE: Duration = Duration::from_millis(75);
-/// The same for a call whose process has others, which would end with it.
-pub const SHARED_CANCEL_GRACE: Duration = Duration::from_secs(5);
+/// The same for a call whose process has others, which would end with it; and for one whose code has been told: it may
+/// have to put something in order.
+pub const LONG_CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// What a replica is made from.
 pub struct ReplicaSpec {
@@ -157,7 +158,7 @@ impl Replica {
     }
 
     /// Asks a call to end. When it has not been answered [`CANCEL_GRACE`] later its process is ended;
-    /// [`SHARED_CANCEL_GRACE`] later when others run in it.
+    /// [`LONG_CANCEL_GRACE`] later when others run in it, or when its code is dealing with the cancel.
     pub fn cancel(&self, number: u64) {
         let canceling = self.table().cancel(number, Instant::now());
         match canceling {

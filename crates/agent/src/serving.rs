@@ -276,6 +276,10 @@ impl<'a> Serving<'a> {
             }
             Kind::Result | Kind::Exception => return self.answer(source, frame),
             Kind::File => return self.file(source, frame),
+            Kind::Interrupted => {
+                self.task.replica.table().interrupted(source.seat(), frame.call, Instant::now());
+                self.set_alarm();
+            }
             Kind::Metric => return self.metric(source, frame),
             Kind::Yield => return self.yielded(source, frame),
             Kind::WorkerEnded if source == Source::First => self.worker_ended(&frame.control),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::frame::{FrameError, Kind, WINDOW, control};
 use crate::link::{Link, Outgoing};
 use crate::payload::Payload;
-use crate::replica::{CANCEL_GRACE, SHARED_CANCEL_GRACE};
+use crate::replica::{CANCEL_GRACE, LONG_CANCEL_GRACE};
 use crate::value::{MAX_FILES, Part};
 
 /// Calls that a process of its kind may have before their turn: it then never waits for the next one.
@@ -37,6 +37,8 @@ struct Running {
     /// First number of its batch.
     batch: Option<u64>,
     canceled: bool,
+    /// Its code has heard of that.
+    interrupted: bool,
     /// Values it yielded ahead of what was credited; below zero when it was credited ahead.
     ahead: i64,
     /// Files that came and whose value has not.
@@ -175,7 +177,16 @@ impl Table {
             let (id, logged) = (call.id, call.logged.clone());
             self.calls.insert(
                 call.number,
-                Running { id, logged, seat: at, batch, canceled: false, ahead: 0, parts: Vec::new() },
+                Running {
+                    id,
+                    logged,
+                    seat: at,
+                    batch,
+                    canceled: false,
+                    interrupted: false,
+                    ahead: 0,
+                    parts: Vec::new(),
+                },
             );
             let (control, payload) = (call.control.as_str(), &call.payload);
             link.push(Outgoing { kind: Kind::Call, call: call.number, control, payload, socket: None });
@@ -306,10 +317,10 @@ impl Table {
             let link = self.seats[call.seat].link.clone();
             return match (std::mem::replace(&mut call.canceled, true), link) {
                 (false, Some(link)) => {
-                    let deadline = now + if shared { SHARED_CANCEL_GRACE } else { CANCEL_GRACE };
-                    let place = self.deadlines.partition_point(|(other, _)| *other <= deadline);
-                    self.deadlines.insert(place, (deadline, number));
-                    Canceling::Running { link, seat: call.seat }
+                    let deadline = now + if shared { LONG_CANCEL_GRACE } else { CANCEL_GRACE };
+                    let seat = call.seat;
+                    self.due(number, deadline);
+                    Canceling::Running { link, seat }
                 }
                 _ => Canceling::Done,
             };
@@ -326,6 +337,22 @@ impl Table {
             }
         }
         Canceling::Done
+    }
+
+    /// A canceled call is dealing with that: from the first time that it says so, it has longer.
+    pub fn interrupted(&mut self, seat: usize, number: u64, now: Instant) {
+        let Some(call) = self.calls.get_mut(&number).filter(|call| call.seat == seat && call.canceled) else {
+            return;
+        };
+        if !std::mem::replace(&mut call.interrupted, true) {
+            self.deadlines.retain(|(_, other)| *other != number);
+            self.due(number, now + LONG_CANCEL_GRACE);
+        }
+    }
+
+    fn due(&mut self, number: u64, deadline: Instant) {
+        let place = self.deadlines.partition_point(|(other, _)| *other <= deadline);
+        self.deadlines.insert(place, (deadline, number));
     }
 
     /// The process of a canceled call that did not end in time, among those that were due.
@@ -389,118 +416,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn call(number: u64) -> Dispatch {
-        Dispatch {
-            number,
-            id: CallId::fresh(),
-            control: String::new(),
-            payload: Payload::from(&b""[..]),
-            logged: Arc::default(),
-        }
-    }
-
-    fn link() -> Arc<Link> {
-        let (one, _two) = std::os::unix::net::UnixStream::pair().unwrap();
-        Link::new(one.into(), Arc::default()).unwrap().0
-    }
-
-    fn give(table: &mut Table, numbers: &[u64], batch: bool) {
-        let calls: Vec<_> = numbers.iter().map(|number| call(*number)).collect();
-        table.take_in(&calls, batch, &mut Touched::default());
-    }
-
-    #[tokio::test]
-    async fn calls_go_where_the_fewest_are_and_wait_when_all_places_are_taken() {
-        let mut table = Table::new(2, 2);
-        give(&mut table, &[1], false);
-        assert_eq!(table.waiting.len(), 1, "no process is there yet");
-        table.seat(0, link());
-        table.seat(1, link());
-        table.place_waiting(&mut Touched::default());
-        give(&mut table, &[2, 3, 4, 5], false);
-        assert_eq!(table.seats.iter().map(|seat| seat.taken).collect::<Vec<_>>(), [2, 2]);
-        assert_eq!((table.calls.len(), table.waiting.len()), (4, 1));
-        assert!(table.answer(0, 1).is_some() && table.answer(0, 1).is_none());
-        give(&mut table, &[6], false);
-        assert_eq!(table.waiting.len(), 2, "the one that waited comes first");
-        table.place_waiting(&mut Touched::default());
-        assert!(table.calls.contains_key(&5) && !table.calls.contains_key(&6));
-        let lost = table.unseat(0);
-        assert_eq!(lost, [3, 5]);
-        table.told(&[3]);
-        assert_eq!((table.close(), table.clear()), (vec![6], vec![2, 4, 5]));
-    }
-
-    #[tokio::test]
-    async fn a_batch_takes_one_place_until_its_last_answer() {
-        let mut table = Table::new(1, 1);
-        table.seat(0, link());
-        give(&mut table, &[1, 2, 3], true);
-        give(&mut table, &[4], false);
-        for number in [1, 2] {
-            assert!(table.answer(0, number).is_some());
-            assert_eq!(table.free_seat(), None);
-        }
-        assert!(table.answer(0, 3).is_some());
-        assert_eq!((table.free_seat(), table.batches.len()), (Some(0), 0));
-    }
-
-    #[tokio::test]
-    async fn only_calls_that_still_run_are_overdue() {
-        let mut table = Table::new(8, 1);
-        table.seat(0, link());
-        give(&mut table, &[1, 2], false);
-        let now = Instant::now();
-        assert!(matches!(table.cancel(1, now), Canceling::Running { seat: 0, .. }));
-        assert!(matches!(table.cancel(1, now), Canceling::Done));
-        assert!(matches!(table.cancel(9, now), Canceling::Done));
-        assert!(table.answer(0, 1).is_some());
-        // It had company when it was canceled, and has gone.
-        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), None);
-        assert!(matches!(table.cancel(2, now), Canceling::Running { .. }));
-        assert_eq!(table.overdue(now), None);
-        assert_eq!(table.overdue(now + CANCEL_GRACE), Some(0));
-        give(&mut table, &[3], false);
-        assert!(matches!(table.cancel(3, now), Canceling::Running { .. }));
-        assert_eq!(table.overdue(now + CANCEL_GRACE), None);
-        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), Some(0));
-    }
-
-    #[tokio::test]
-    async fn what_is_sent_ahead_is_canceled_in_its_turn() {
-        let mut table = Table::new(1, 1);
-        table.seat(0, link());
-        table.allow_ahead(0, 2);
-        give(&mut table, &[1, 2, 3, 4], false);
-        assert_eq!((table.calls.len(), table.waiting.len()), (3, 1));
-        let now = Instant::now();
-        assert!(matches!(table.cancel(3, now), Canceling::Ahead(_)));
-        assert!(matches!(table.cancel(3, now), Canceling::Done));
-        assert!(table.answer(0, 1).is_some() && !table.turn(0, now));
-        assert_eq!(table.overdue(now + SHARED_CANCEL_GRACE), None);
-        assert!(table.answer(0, 2).is_some() && table.turn(0, now) && !table.turn(0, now));
-        table.place_waiting(&mut Touched::default());
-        // What waits behind it is no company.
-        assert_eq!(table.overdue(now + CANCEL_GRACE), Some(0));
-        // From the first output that belongs to whoever runs, no call is sent ahead.
-        assert_eq!(table.logging_call(0).map(|(number, _)| number), Some(3));
-        give(&mut table, &[5], false);
-        assert_eq!((table.calls.len(), table.waiting.len()), (2, 1));
-    }
-
-    #[tokio::test]
-    async fn the_window_counts_what_was_credited() {
-        let mut table = Table::new(1, 1);
-        table.seat(0, link());
-        give(&mut table, &[1], false);
-        let mut within = |number| table.yielded(0, number).map(|parts| parts.is_ok());
-        assert!((0..WINDOW).all(|_| within(1) == Some(true)));
-        assert_eq!(within(7), None);
-        assert!(table.credit(1, 2).is_some());
-        let mut within = |number| table.yielded(0, number).map(|parts| parts.is_ok());
-        assert_eq!([0; 3].map(|_| within(1)), [Some(true), Some(true), Some(false)]);
-    }
-}
+mod tests;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lane::{Kind, Program, Sink};
 use crate::server::{Model, ModelError, ModelServer};
-use crate::settings::{SettingError, Settings};
+use crate::settings::{SettingError, Settings, upload_url};
 
 /// The file that says what is served.
 #[derive(Debug, Clone, Deserialize)]
@@ -37,6 +37,9 @@ pub struct HostConfig {
     pub train: Option<Entry>,
     #[serde(default = "one")]
     pub concurrency: u32,
+    /// Whether predictions are coroutines, when that is known: of others one runs at a time.
+    #[serde(default)]
+    pub is_async: Option<bool>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     #[serde(default)]
@@ -141,40 +144,59 @@ pub enum HostError {
     Setting(#[from] SettingError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(
+        "the model takes one prediction at a time, not {0}: it is not async; write `async def`, or set concurrency to 1"
+    )]
+    NotAsync(u32),
     #[error("could not adopt the children of the model's process: {0}")]
     Adopt(std::io::Error),
 }
 
-/// Serves a model with plain child processes until it is told to stop. For a process that does nothing else.
-pub async fn serve(
-    mut config: HostConfig,
-    options: HostOptions,
-    listener: TcpListener,
-    stopping: CancellationToken,
-) -> Result<(), HostError> {
-    let mut settings = Settings::read(|name| std::env::var(name).ok())?;
-    settings.upload_url = options.upload_url;
-    config.concurrency = settings.concurrency.unwrap_or(config.concurrency).max(1);
-    let inherited: Vec<_> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let (predict, train) = config.programs(&inherited);
-    let predict = predict.filter(|_| !options.train_only);
-    let model = Model {
-        name: "model".into(),
-        version: config.version.as_deref().map(Into::into),
-        cog_version: config.cog_version,
-        python: config.python_version,
-        schema: config.schema,
-        predict,
-        train,
-    };
-    let runtime = Arc::new(ProcessRuntime::adopting().map_err(HostError::Adopt)?);
-    let printer = Printer::start();
-    let server = ModelServer::new(model, settings, runtime, Some(printer.sink()), stopping)?;
-    server.serve(listener).await;
-    let _ = tokio::task::spawn_blocking(move || printer.finish()).await;
-    Ok(())
+/// A model that can be served, with plain child processes. For a process that does nothing else.
+pub struct Host {
+    server: Arc<ModelServer>,
+    printer: Printer,
+}
+
+impl Host {
+    /// Looks at everything that can be wrong; nothing of the model runs yet.
+    pub fn new(
+        mut config: HostConfig,
+        options: HostOptions,
+        stopping: CancellationToken,
+    ) -> Result<Self, HostError> {
+        let mut settings = Settings::read(|name| std::env::var(name).ok())?;
+        settings.upload_url = options.upload_url.as_deref().map(upload_url).transpose()?;
+        config.concurrency = settings.concurrency.unwrap_or(config.concurrency).max(1);
+        if config.concurrency > 1 && config.is_async == Some(false) && !options.train_only {
+            return Err(HostError::NotAsync(config.concurrency));
+        }
+        let inherited: Vec<_> = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let (predict, train) = config.programs(&inherited);
+        let predict = predict.filter(|_| !options.train_only);
+        let model = Model {
+            name: "model".into(),
+            version: config.version.as_deref().map(Into::into),
+            cog_version: config.cog_version,
+            python: config.python_version,
+            schema: config.schema,
+            predict,
+            train,
+        };
+        let runtime = Arc::new(ProcessRuntime::adopting().map_err(HostError::Adopt)?);
+        let printer = Printer::start();
+        let server = ModelServer::new(model, settings, runtime, Some(printer.sink()), stopping)?;
+        Ok(Self { server, printer })
+    }
+
+    /// Serves until it is told to stop.
+    pub async fn serve(self, listener: TcpListener) {
+        let Self { server, printer } = self;
+        server.serve(listener).await;
+        let _ = tokio::task::spawn_blocking(move || printer.finish()).await;
+    }
 }
 
 /// Pieces of output that wait to be written. A terminal or a log that hangs must not hold the server: what does not fit

@@ -7,6 +7,7 @@ mod staging;
 mod starting;
 
 use std::collections::{HashMap, VecDeque};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,6 +18,7 @@ use clunk_dialects::cog::validate::InputSchema;
 use clunk_runtime::{ContainerSpec, Runtime};
 use tokio::sync::{oneshot, watch};
 
+use crate::carried::Carried;
 use crate::counters::Counters;
 use crate::health::Setup;
 use crate::life::{self, Action, Change, Event, Health, Outcome, Step};
@@ -319,9 +321,10 @@ impl Lane {
             }
             work.next += 1;
             work.free -= 1;
+            let call = self.dispatch(number, prediction.control.clone(), payload);
             work.running.insert(number, Job::Run(prediction));
             // A replica that takes no more has ended, and says so next.
-            replica.send(&[self.dispatch(number, String::new(), payload)], false);
+            replica.send(&[call], false);
         }
         self.stage(work);
     }
@@ -409,10 +412,17 @@ impl Lane {
     }
 }
 
-/// The arguments of a call, in a memory file when they are large.
+/// The arguments of a call, in a memory file when they are large or come with files.
 fn arguments(asked: &Asked) -> std::io::Result<Payload> {
     let context = asked.context.as_deref().unwrap_or(b"{}");
     let input: &[u8] = if asked.input.is_empty() { b"{}" } else { &asked.input };
+    if let Some(Carried { file, len, places }) = &asked.carried {
+        let places = serde_json::to_vec(places)?;
+        let pieces =
+            [b"{\"input\":", input, b",\"context\":", context, b",\"files\":", &places, b"}"].concat();
+        file.write_all_at(&pieces, *len)?;
+        return Ok(Payload::File { file: file.clone(), len: len + pieces.len() as u64 });
+    }
     let pieces: [&[u8]; 5] = [b"{\"input\":", input, b",\"context\":", context, b"}"];
     let length: usize = pieces.iter().map(|piece| piece.len()).sum();
     if length <= INLINE_MAX {

@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod carried;
 mod client;
 mod clock;
 mod counters;
@@ -14,6 +15,7 @@ mod lane;
 mod life;
 pub mod metrics;
 mod output;
+mod pieces;
 mod prediction;
 mod record;
 mod request;
@@ -25,4 +27,4 @@ mod webhook;
 
 pub use lane::{Program, Sink};
 pub use server::{Model, ModelError, ModelServer};
-pub use settings::{SettingError, Settings};
+pub use settings::{SettingError, Settings, upload_url};

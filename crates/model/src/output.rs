@@ -9,15 +9,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use clunk_agent::{OutputFile, Payload, Value, map_sealed};
+use reqwest::Url;
 use serde_json::Value as Json;
 
 use crate::client::Client;
+use crate::pieces;
+use crate::prediction::Prediction;
 use crate::record::{OUTPUT_MAX, write_text};
 
 /// Bytes of a file that are encoded without leaving the task that received it.
 const SMALL: u64 = 64 << 10;
 /// Bytes encoded at a time; a multiple of three, so that no padding comes in between.
 const ENCODE_CHUNK: usize = 768 << 10;
+/// Bytes of a file that are in memory while it is uploaded.
+const UPLOAD_CHUNK: u64 = 1 << 20;
 /// An upload that takes longer has failed.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(25);
 
@@ -25,7 +30,7 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(25);
 #[derive(Clone)]
 pub struct Files {
     /// They are put below this address.
-    pub upload_url: Option<Arc<str>>,
+    pub upload_url: Option<Url>,
     pub client: Client,
 }
 
@@ -42,8 +47,8 @@ impl Files {
         }
     }
 
-    /// The JSON of any value. An error says which file could not be delivered, and why.
-    pub async fn deliver(&self, value: Value) -> Result<Bytes, String> {
+    /// The JSON of any value of a prediction. An error says which file could not be delivered, and why.
+    pub async fn deliver(&self, prediction: &Prediction, value: Value) -> Result<Bytes, String> {
         let Value { payload, files } = value;
         let json = match payload {
             Payload::Memory(json) => json,
@@ -52,10 +57,18 @@ impl Files {
         if files.is_empty() {
             return Ok(json);
         }
+        let most = OUTPUT_MAX as u64 / 2;
+        let total: u64 = files.iter().map(|file| file.content.len()).sum();
+        if self.upload_url.is_none() && total > most {
+            let (names, total, most) = (names(&files), total >> 20, most >> 20);
+            return Err(format!(
+                "{names} of the output have {total} MiB, and data URLs at most {most} MiB together: start the server with --upload-url"
+            ));
+        }
         let mut texts = Vec::with_capacity(files.len());
         for file in &files {
             let text = match &self.upload_url {
-                Some(url) => self.upload(url, file).await?,
+                Some(url) => self.upload(url, prediction, file).await?,
                 None => {
                     let file = file.clone();
                     blocking(move || encode(&file)).await?
@@ -67,23 +80,25 @@ impl Files {
     }
 
     /// Puts a file below the address; where it is then, as JSON.
-    async fn upload(&self, url: &str, file: &OutputFile) -> Result<Bytes, String> {
+    async fn upload(&self, url: &Url, prediction: &Prediction, file: &OutputFile) -> Result<Bytes, String> {
         let name = &file.name;
         let failed = |reason: String| format!("could not upload output file {name}: {reason}");
-        let content = match &file.content {
-            Payload::Memory(bytes) => bytes.clone(),
-            Payload::File { file, len } => {
-                let (file, len) = (file.clone(), *len);
-                blocking(move || read(&file, len)).await.map_err(failed)?
-            }
+        let body = match &file.content {
+            Payload::Memory(bytes) => bytes.clone().into(),
+            Payload::File { file, len } => in_pieces(file.clone(), *len),
         };
         let http = self.client.get().await.map_err(failed)?;
-        let address = format!("{}/{}", url.trim_end_matches('/'), encoded(name));
-        let request = http.put(&address).header("content-type", &file.media_type).timeout(UPLOAD_TIMEOUT);
-        let answer =
-            request.body(content).send().await.map_err(|error| failed(crate::client::reason(&error)))?;
+        let address = below(url, &prediction.name_file(name));
+        let host = address.authority().to_owned();
+        let request = http.put(address).timeout(UPLOAD_TIMEOUT).body(body);
+        let request = request
+            .header("content-type", &file.media_type)
+            .header("content-length", file.content.len())
+            // As Cog says it: files of other predictions may have the same name.
+            .header("x-prediction-id", &prediction.id);
+        let answer = request.send().await.map_err(|error| failed(crate::client::reason(&error)))?;
         if !answer.status().is_success() {
-            return Err(failed(format!("{} answered {}", host(&address), answer.status())));
+            return Err(failed(format!("{host} answered {}", answer.status())));
         }
         let location = answer.headers().get("location").and_then(|value| value.to_str().ok());
         let place = match location {
@@ -103,15 +118,44 @@ impl Files {
     }
 }
 
-fn host(address: &str) -> &str {
-    address.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or(address)
+/// The address of a file below another one, whose query it keeps.
+fn below(url: &Url, name: &str) -> Url {
+    let mut address = url.clone();
+    if let Ok(mut path) = address.path_segments_mut() {
+        path.pop_if_empty().push(name);
+    }
+    address
 }
 
-/// A file name as a part of a path in an address.
-fn encoded(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let part = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    name.bytes().map(part).collect()
+/// A file that is read while it is sent.
+fn in_pieces(file: Arc<File>, len: u64) -> reqwest::Body {
+    reqwest::Body::wrap_stream(futures_util::stream::try_unfold(0, move |offset: u64| {
+        let file = file.clone();
+        async move {
+            let size = UPLOAD_CHUNK.min(len - offset);
+            let read = move || {
+                let mut piece = vec![0; size as usize];
+                file.read_exact_at(&mut piece, offset).map_err(|error| error.to_string())?;
+                Ok(Bytes::from(piece))
+            };
+            match size {
+                0 => Ok(None),
+                _ => blocking(read)
+                    .await
+                    .map(|piece| Some((piece, offset + size)))
+                    .map_err(std::io::Error::other),
+            }
+        }
+    }))
+}
+
+/// The first few names of files.
+fn names(files: &[OutputFile]) -> String {
+    const SHOWN: usize = 3;
+    let shown: Vec<_> = files.iter().take(SHOWN).map(|file| file.name.as_str()).collect();
+    let more =
+        if files.len() > SHOWN { format!(" and {} more files", files.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }
 
 fn is_small(files: &[OutputFile]) -> bool {
@@ -142,45 +186,36 @@ fn read(file: &File, len: u64) -> Result<Bytes, String> {
 /// A file as a data URL, in quotes.
 fn encode(file: &OutputFile) -> Result<Bytes, String> {
     let len = file.content.len();
-    if len > OUTPUT_MAX as u64 / 2 {
-        let most = OUTPUT_MAX >> 21;
-        let name = &file.name;
-        return Err(format!(
-            "output file {name} has {} MiB, and a data URL at most {most} MiB: start the server with --upload-url",
-            len >> 20
-        ));
-    }
     let media_type: String =
         file.media_type.chars().filter(|c| c.is_ascii_graphic() && !"\"\\,".contains(*c)).collect();
-    let mut text = Vec::with_capacity(media_type.len() + 32 + (len as usize).div_ceil(3) * 4);
-    text.extend_from_slice(b"\"data:");
-    text.extend_from_slice(media_type.as_bytes());
-    text.extend_from_slice(b";base64,");
+    let head = format!("\"data:{media_type};base64,");
+    let mut text = vec![0; head.len() + (len as usize).div_ceil(3) * 4 + 1];
+    text[..head.len()].copy_from_slice(head.as_bytes());
+    *text.last_mut().expect("there is room for a quotation mark") = b'"';
+    let end = text.len() - 1;
+    let space = &mut text[head.len()..end];
     match &file.content {
-        Payload::Memory(bytes) => push_encoded(&mut text, bytes),
+        Payload::Memory(bytes) => encode_into(bytes, space),
         Payload::File { file: content, len } => {
-            let mut chunk = vec![0; ENCODE_CHUNK.min(*len as usize)];
-            let mut offset = 0;
-            while offset < *len {
-                let part = chunk.len().min((*len - offset) as usize);
-                content
-                    .read_exact_at(&mut chunk[..part], offset)
-                    .map_err(|error| format!("could not read output file {}: {error}", file.name))?;
-                push_encoded(&mut text, &chunk[..part]);
-                offset += part as u64;
-            }
+            let pieces = space.chunks_mut(ENCODE_CHUNK / 3 * 4).enumerate();
+            let encode = |(index, space): (usize, &mut [u8])| {
+                let offset = (index * ENCODE_CHUNK) as u64;
+                let mut chunk = vec![0; ENCODE_CHUNK.min((*len - offset) as usize)];
+                content.read_exact_at(&mut chunk, offset)?;
+                encode_into(&chunk, space);
+                Ok(())
+            };
+            pieces::each(pieces, encode).map_err(|error: std::io::Error| {
+                format!("could not read output file {}: {error}", file.name)
+            })?;
         }
     }
-    text.push(b'"');
     Ok(text.into())
 }
 
-fn push_encoded(text: &mut Vec<u8>, bytes: &[u8]) {
-    let start = text.len();
-    text.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let written =
-        STANDARD.encode_slice(bytes, &mut text[start..]).expect("the space is as long as the encoding");
-    text.truncate(start + written);
+fn encode_into(bytes: &[u8], space: &mut [u8]) {
+    let written = STANDARD.encode_slice(bytes, space).expect("the space is as long as the encoding");
+    debug_assert_eq!(written, space.len());
 }
 
 /// Puts texts where the value has `null` for files.
@@ -257,6 +292,11 @@ mod tests {
         }
     }
 
+    fn prediction() -> Arc<Prediction> {
+        let asked = crate::request::Asked::default();
+        Prediction::new("p".into(), &asked, Payload::from(&b""[..]), 0, None, false)
+    }
+
     fn files() -> Files {
         Files { upload_url: None, client: Client::new("test") }
     }
@@ -275,7 +315,8 @@ mod tests {
             ],
         };
         assert!(files().at_once(&value).is_none(), "a file is read elsewhere");
-        let found: Json = serde_json::from_slice(&files().deliver(value).await.unwrap()).unwrap();
+        let found = files().deliver(&prediction(), value).await.unwrap();
+        let found: Json = serde_json::from_slice(&found).unwrap();
         assert_eq!(found["a/b"], json!([1, "data:image/png;base64,aGk="]));
         assert_eq!(found["d"], "text");
         let text = found["c"].as_str().unwrap().strip_prefix("data:image/png;base64,").unwrap();
@@ -290,8 +331,30 @@ mod tests {
         let whole =
             Value { payload: Payload::from(&b"null"[..]), files: vec![file("", Payload::from(&b"hi"[..]))] };
         assert_eq!(files.at_once(&whole).unwrap(), "\"data:image/png;base64,aGk=\"");
-        let uploading = Files { upload_url: Some("http://localhost/x".into()), ..files };
+        let uploading = Files { upload_url: Some(Url::parse("http://localhost/x").unwrap()), ..files };
         assert!(uploading.at_once(&whole).is_none());
-        assert_eq!(encoded("a b/ü.png"), "a%20b%2F%C3%BC.png");
+    }
+
+    #[tokio::test]
+    async fn data_urls_have_a_bound_together() {
+        let half = || {
+            let file =
+                Payload::File { file: Arc::new(tempfile::tempfile().unwrap()), len: OUTPUT_MAX as u64 / 3 };
+            self::file("/0", file)
+        };
+        let value = Value { payload: Payload::from(&b"[null]"[..]), files: vec![half(), half()] };
+        let error = files().deliver(&prediction(), value).await.unwrap_err();
+        assert!(error.contains("682 MiB") && error.contains("at most 512 MiB"), "{error}");
+    }
+
+    #[test]
+    fn files_are_put_below_the_address_under_names_of_their_own() {
+        let place = |url: &str, name: &str| String::from(below(&Url::parse(url).unwrap(), name));
+        assert_eq!(place("http://a/put/?key=1", "a b/ü.png"), "http://a/put/a%20b%2F%C3%BC.png?key=1");
+        assert_eq!(place("http://a", "50%?#"), "http://a/50%25%3F%23");
+        let prediction = prediction();
+        let named =
+            ["a.png", "a.png", "a-1.png", "a.png", ".env", ".env"].map(|name| prediction.name_file(name));
+        assert_eq!(named, ["a.png", "a-1.png", "a-1-1.png", "a-2.png", ".env", ".env-1"]);
     }
 }

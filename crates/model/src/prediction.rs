@@ -1,6 +1,6 @@
 //! One prediction, or training: a record under a lock of its own, and whoever waits for it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
@@ -9,12 +9,14 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use clunk_agent::{Payload, Raised, Value};
 
-use crate::life::{self, Action, Event};
+use crate::life::{self, Action, Event, State};
 use crate::record::{Constant, Json, Output, Record};
 use crate::request::Asked;
 
 pub struct Prediction {
     pub id: String,
+    /// Control text of its call.
+    pub control: String,
     /// Bytes of its arguments.
     pub size: u64,
     /// The input as answers may show it.
@@ -32,6 +34,8 @@ struct Inner {
     attached: u32,
     /// It goes on when nobody is attached.
     detached: bool,
+    /// Names of files that were uploaded, and how often.
+    files: HashMap<String, u32>,
     /// Parts of its output that wait for a task that brings them where they belong, while there is one.
     outbox: Option<VecDeque<Part>>,
 }
@@ -55,9 +59,18 @@ impl Prediction {
     ) -> Arc<Self> {
         let record = Record::new(SystemTime::now(), history);
         let size = payload.len();
-        let inner =
-            Inner { record, payload: Some(payload), dispatched: None, attached: 0, detached, outbox: None };
-        Arc::new(Self { id, size, shown: asked.shown.clone(), version, inner: Mutex::new(inner) })
+        let inner = Inner {
+            record,
+            payload: Some(payload),
+            dispatched: None,
+            attached: 0,
+            detached,
+            files: HashMap::new(),
+            outbox: None,
+        };
+        let control = asked.carried.as_ref().map(|carried| format!("text={}\n", carried.len));
+        let control = control.unwrap_or_default();
+        Arc::new(Self { id, control, size, shown: asked.shown.clone(), version, inner: Mutex::new(inner) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -92,6 +105,7 @@ impl Prediction {
                     let record = &mut inner.record;
                     record.took = record.took.or(took);
                     record.completed = Some(SystemTime::now());
+                    inner.files = HashMap::new();
                 }
                 Action::Requeue => {
                     inner.dispatched = None;
@@ -146,6 +160,28 @@ impl Prediction {
         part
     }
 
+    /// The name of a file to upload: its own, or one that no other file of this prediction has.
+    pub fn name_file(&self, name: &str) -> String {
+        let files = &mut self.inner().files;
+        let (stem, ending) = match name.rfind('.') {
+            Some(dot) if dot > 0 => name.split_at(dot),
+            _ => (name, ""),
+        };
+        let mut own = name.to_owned();
+        while files.contains_key(&own) {
+            let count = files.entry(name.to_owned()).or_default();
+            *count += 1;
+            own = format!("{stem}-{count}{ending}");
+        }
+        files.insert(own.clone(), 0);
+        own
+    }
+
+    /// Returns when it was canceled, or has ended otherwise.
+    pub async fn unwanted(&self) {
+        self.when(|state| state.is_canceling() || state.is_ended()).await;
+    }
+
     pub fn payload(&self) -> Option<Payload> {
         self.inner().payload.clone()
     }
@@ -183,9 +219,13 @@ impl Prediction {
 
     /// Returns when it has ended.
     pub async fn ended(&self) {
+        self.when(State::is_ended).await;
+    }
+
+    async fn when(&self, condition: impl Fn(State) -> bool) {
         poll_fn(|context| {
             let mut inner = self.inner();
-            if inner.record.state.is_ended() {
+            if condition(inner.record.state) {
                 return Poll::Ready(());
             }
             inner.record.watch(context.waker());

@@ -90,8 +90,7 @@ impl ModelServer {
     ) -> Result<Arc<Self>, ModelError> {
         let settings = Arc::new(settings);
         let client = Client::new(&settings.user_agent);
-        let files =
-            Files { upload_url: settings.upload_url.as_deref().map(Into::into), client: client.clone() };
+        let files = Files { upload_url: settings.upload_url.clone(), client: client.clone() };
         let alone = model.predict.is_none();
         let lane = |kind: Kind, program: Option<Program>| -> Result<Option<Arc<Lane>>, ModelError> {
             let Some(mut program) = program else { return Ok(None) };

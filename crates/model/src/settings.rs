@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::Url;
+
 /// Predictions that may wait; one more is told to come again.
 const QUEUE_MAX: usize = 1000;
 /// Bytes of all inputs that may wait: ten of the largest bodies.
@@ -27,7 +29,7 @@ pub struct Settings {
     pub webhook_token: Option<String>,
     pub user_agent: String,
     /// Where output files are put; without it they become data URLs.
-    pub upload_url: Option<String>,
+    pub upload_url: Option<Url>,
     /// Write the file that says so when the model is ready, for a probe of Kubernetes.
     pub readiness_file: bool,
 }
@@ -56,6 +58,16 @@ pub struct SettingError {
     name: &'static str,
     value: String,
     want: &'static str,
+}
+
+/// Reads the address below which output files are put.
+pub fn upload_url(text: &str) -> Result<Url, SettingError> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    url.ok_or_else(|| SettingError {
+        name: "--upload-url",
+        value: text.into(),
+        want: "an address that begins with http:// or https://",
+    })
 }
 
 impl Settings {
@@ -113,10 +125,15 @@ mod tests {
         assert_eq!(read("COG_MAX_CONCURRENCY", "8").unwrap().concurrency, Some(8));
         assert_eq!(read("COG_SETUP_TIMEOUT", "0").unwrap().setup_timeout, SETUP_TIMEOUT);
         assert_eq!(read("COG_SETUP_TIMEOUT", "1.5").unwrap().setup_timeout, Duration::from_millis(1500));
+        assert!(read("COG_MAX_CONCURRENCY", "0").is_err());
         let error = read("COG_MAX_CONCURRENCY", "many").unwrap_err().to_string();
         assert_eq!(error, "COG_MAX_CONCURRENCY is \"many\", which is not a whole number from 1 on");
         assert!(
             read("COG_SETUP_TIMEOUT", "-1").is_err() && read("COG_THROTTLE_RESPONSE_INTERVAL", "x").is_err()
         );
+        assert!(upload_url("https://a/put?key=1").is_ok());
+        for wrong in ["", "a", "/put", "ftp://a/put", "http://"] {
+            assert!(upload_url(wrong).is_err(), "{wrong}");
+        }
     }
 }

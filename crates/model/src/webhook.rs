@@ -28,6 +28,8 @@ const TRIES: u32 = 12;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Predictions whose webhooks are followed at the same time.
 const FOLLOWED_MAX: usize = 2000;
+/// Messages on their way at the same time, each with a connection.
+const SENDING_MAX: usize = 256;
 
 /// Sends webhooks of one server.
 #[derive(Clone)]
@@ -35,6 +37,7 @@ pub struct Webhooks {
     client: Client,
     settings: Arc<Settings>,
     places: Arc<Semaphore>,
+    sending: Arc<Semaphore>,
 }
 
 /// What of a request goes along with its webhooks.
@@ -51,7 +54,8 @@ struct Told {
 
 impl Webhooks {
     pub fn new(client: Client, settings: Arc<Settings>) -> Self {
-        Self { client, settings, places: Arc::new(Semaphore::new(FOLLOWED_MAX)) }
+        let (places, sending) = (Semaphore::new(FOLLOWED_MAX), Semaphore::new(SENDING_MAX));
+        Self { client, settings, places: Arc::new(places), sending: Arc::new(sending) }
     }
 
     /// Follows a prediction to its end.
@@ -116,6 +120,8 @@ impl Webhooks {
 
     async fn send(&self, hook: &Hook, trace: &Trace, body: Bytes, limit: Duration) -> Result<(), Failure> {
         let http = self.client.get().await.map_err(|text| Failure { text, again: false })?;
+        // Never closed.
+        let _sending = self.sending.acquire().await;
         let mut request = http.post(&hook.url).timeout(limit).header("content-type", "application/json");
         if let Some(token) = &self.settings.webhook_token {
             request = request.bearer_auth(token);
@@ -185,4 +191,55 @@ async fn next(
         })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use clunk_agent::Payload;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::life::Event;
+    use crate::request::Asked;
+
+    /// Reads the head of a request; its body fits in with it or is discarded.
+    async fn head(stream: &mut TcpStream) {
+        let (mut all, mut some) = (Vec::new(), [0; 1024]);
+        while !all.windows(4).any(|window| window == b"\r\n\r\n") {
+            let read = stream.read(&mut some).await.unwrap();
+            assert!(read > 0, "a whole request");
+            all.extend_from_slice(&some[..read]);
+        }
+    }
+
+    #[tokio::test]
+    async fn so_many_messages_are_on_their_way_and_the_others_wait() {
+        let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", receiver.local_addr().unwrap());
+        let mut webhooks = Webhooks::new(Client::new("test"), Arc::default());
+        webhooks.sending = Arc::new(Semaphore::new(1));
+        for number in 0..3 {
+            let payload = Payload::from(&b""[..]);
+            let prediction = Prediction::new(number.to_string(), &Asked::default(), payload, 0, None, false);
+            prediction.step(Event::CancelAsked, |_| ());
+            let hook = Hook { url: url.clone(), events: vec![HookEvent::Completed] };
+            webhooks.follow(prediction, hook, Trace::default());
+        }
+        for _ in 0..3 {
+            let (mut stream, _) = receiver.accept().await.unwrap();
+            head(&mut stream).await;
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+                let more = futures_util::FutureExt::now_or_never(receiver.accept());
+                assert!(more.is_none(), "another comes before this one has its answer");
+            }
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+                .await
+                .unwrap();
+        }
+        webhooks.drain(FINAL_TIMEOUT).await;
+        assert_eq!(webhooks.places.available_permits(), FOLLOWED_MAX);
+    }
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use clunk_model::Settings;
 use serde_json::{Value, json};
 use support::{Rig, while_it_ends};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 const ASYNC: &str = "prefer: respond-async\r\n";
 
@@ -39,6 +41,18 @@ async fn a_full_queue_says_when_to_come_again() {
     assert_eq!((&refused.json["code"], &refused.json["status"]), (&json!("queue-full"), &json!("failed")));
     std::fs::write(&gate, "").unwrap();
     assert_eq!(rig.ended("waits").await["status"], "succeeded");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_with_words() {
+    let rig = Rig::new(GATED, Settings::default()).await;
+    rig.health("READY").await;
+    let refused = rig.post("/predictions", "content-encoding: gzip\r\n", json!({"input": {}})).await;
+    assert_eq!(refused.status, 415);
+    assert!(refused.text.contains("`Content-Encoding: gzip`"), "{}", refused.text);
+    let taken = rig.post("/predictions", "content-encoding: identity\r\n", json!({"input": {}})).await;
+    assert_eq!(taken.status, 200);
     rig.stop().await;
 }
 
@@ -252,7 +266,10 @@ async fn beside_a_stubborn_one(settings: Settings, file: bool) -> Value {
 #[tokio::test]
 async fn other_calls_survive_one_that_does_not_stop() {
     // Nobody listens there.
-    let nowhere = Settings { upload_url: Some("http://127.0.0.1:9/".into()), ..Settings::default() };
+    let nowhere = Settings {
+        upload_url: Some(clunk_model::upload_url("http://127.0.0.1:9/").unwrap()),
+        ..Settings::default()
+    };
     let (canceled, given_up) = tokio::join!(
         beside_a_stubborn_one(Settings::default(), false),
         beside_a_stubborn_one(nowhere, true),
@@ -343,5 +360,61 @@ def train(steps: int) -> str:
     rig.post("/trainings/one/cancel", "", Value::Null).await;
     std::fs::remove_file(rig.path("hold")).unwrap();
     rig.holds("its end", || !std::path::Path::new(&format!("/proc/{process}")).exists()).await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_hangs_ends_with_its_prediction() {
+    let source = "
+from cog import Path
+
+class Predictor:
+    def predict(self) -> Path:
+        open('a b.txt', 'w').close()
+        return Path('a b.txt')
+";
+    let receiver = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/put/?key=1", receiver.local_addr().unwrap());
+    let upload_url = Some(clunk_model::upload_url(&address).unwrap());
+    let rig = Rig::new(source, Settings { upload_url, ..Settings::default() }).await;
+    rig.health("READY").await;
+    rig.post("/predictions", ASYNC, json!({"id": "hangs"})).await;
+    let (mut upload, _) = receiver.accept().await.unwrap();
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        head.push(char::from(upload.read_u8().await.unwrap()));
+    }
+    assert!(head.starts_with("PUT /put/a%20b.txt?key=1 HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("x-prediction-id: hangs\r\n") && head.contains("content-length: 0\r\n"), "{head}");
+    rig.post("/predictions/hangs/cancel", "", Value::Null).await;
+    assert_eq!(rig.ended("hangs").await["status"], "canceled");
+    assert_eq!(upload.read(&mut [0]).await.unwrap(), 0, "its connection is closed");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn code_that_cleans_up_after_a_cancel_has_time_for_it() {
+    let source = "
+import os, time
+
+class Predictor:
+    def predict(self) -> str:
+        try:
+            print('in', flush=True)
+            time.sleep(1000)
+        finally:
+            # Longer than code may take that does not react.
+            time.sleep(0.3)
+            print('out', os.getpid(), flush=True)
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    rig.health("READY").await;
+    rig.post("/predictions", ASYNC, json!({"id": "one"})).await;
+    rig.logs("one", "in\n").await;
+    rig.post("/predictions/one/cancel", "", Value::Null).await;
+    let found = rig.ended("one").await;
+    assert_eq!((&found["status"], &found["error"]), (&json!("canceled"), &Value::Null), "{found}");
+    assert!(found["logs"].as_str().unwrap().starts_with("in\nout "), "{found}");
+    rig.get_until("/metrics", "clunk_restarts_total{kind=\"prediction\"} 0").await;
     rig.stop().await;
 }

@@ -13,6 +13,7 @@ SDK = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 HEADER = struct.Struct("<BBHIQQ")
 START, CALL, CANCEL, STOP, CREDIT, BATCH, WORKER = 1, 2, 3, 4, 5, 6, 7
 READY, RESULT, EXCEPTION, LOG, START_FAILED, YIELD, WORKER_ENDED = 65, 66, 67, 68, 69, 70, 71
+INTERRUPTED = 74
 INLINE_MAX = 4 << 20
 
 
@@ -33,6 +34,8 @@ class Link:
         self.link = link
         self.log = log
         self.logs = []
+        # Calls whose code was told of its cancel.
+        self.interrupted = []
         self.next_call = 1
         self.fields = {}
         self.link.settimeout(30)
@@ -56,7 +59,7 @@ class Link:
         self.link.sendall(text)
 
     def receive(self, logs=False):
-        """`(kind, call, fields, payload)` of the next frame that is no log, or of any."""
+        """`(kind, call, fields, payload)` of the next frame that is no log nor INTERRUPTED, or of any but that."""
         while True:
             header, fds, _, _ = socket.recv_fds(self.link, HEADER.size, 1)
             if not header:
@@ -72,6 +75,9 @@ class Link:
                 assert len(payload) == size
             else:
                 payload = self.exactly(size)
+            if kind == INTERRUPTED:
+                self.interrupted.append(call)
+                continue
             if kind != LOG:
                 return kind, call, fields, payload
             self.logs.append((call, fields["stream"], payload.decode()))

@@ -39,6 +39,40 @@ def test_a_function_on_the_main_thread_is_interrupted(start, body):
     assert runner.stop() == 0
 
 
+CLEANS = """
+    import asyncio, time
+    {word} f(cancel):
+        try:
+            print("in", flush=True)
+            {body}
+        finally:
+            print("out", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("word", "body", "stream"),
+    [
+        ("def", "time.sleep(60)", {}),
+        ("async def", "await asyncio.sleep(60)", {}),
+        ("def", "while True: yield 1", {"stream": "1"}),
+        ("def", "while True: yield from [1] * 10", {"stream": "1"}),
+    ],
+    ids=["sync", "async", "generator", "credit"],
+)
+def test_the_agent_hears_that_the_code_was_told(start, word, body, stream):
+    runner = start(CLEANS.format(word=word, body=body))
+    number = runner.begin(True, **stream)
+    runner.wait_for_log("in")
+    assert runner.interrupted == []
+    runner.cancel(number)
+    while runner.receive()[0] != EXCEPTION:
+        pass
+    assert runner.interrupted == [number]
+    assert (number, "stdout", "out\n") in runner.logs
+    assert runner.stop() == 0
+
+
 def test_a_signal_amid_an_import_is_handled(start):
     """The first cancel loads what handles it, also where the user's thread holds an import lock."""
     runner = start(

@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clunk_core::error::ErrorCode;
-use clunk_model::host::{self, HostConfig, HostOptions};
+use clunk_model::host::{self, Host, HostConfig, HostOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ModelServer;
 use crate::ui::{self, Output};
 
+/// Open files: as many as our containers may have.
+const DESCRIPTORS: u64 = 65_536;
 /// Threads for large bodies and files.
 const MAX_BLOCKING: usize = 8;
 
@@ -33,6 +35,7 @@ pub fn run(args: ModelServer, output: Output) -> anyhow::Result<ExitCode> {
         .max_blocking_threads(MAX_BLOCKING)
         .enable_all()
         .build()?;
+    raise_descriptors();
     let listener =
         executor.block_on(host::listen(&args.host, args.port)).map_err(|error| taken(&args, &error))?;
     executor.block_on(async {
@@ -41,19 +44,32 @@ pub fn run(args: ModelServer, output: Output) -> anyhow::Result<ExitCode> {
         // Ends with the process.
         tokio::spawn(stop_on_signal(stopping.clone(), args.await_explicit_shutdown)?);
         let address = listener.local_addr()?;
-        output.say(format_args!("listening on http://{address}"));
-        host::serve(config, options, listener, stopping).await.map_err(|error| {
+        let host = Host::new(config, options, stopping).map_err(|error| {
             ui::error(
                 ErrorCode::BadRequest,
                 error.to_string(),
                 "look at the model's cog.yaml and environment",
             )
         })?;
+        output.say(format_args!("listening on http://{address}"));
+        host.serve(listener).await;
         anyhow::Ok(())
     })?;
     // What still reads a large file need not be waited for.
     executor.shutdown_background();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Every connection, of clients and of webhooks, is a descriptor: the soft limit of many systems is 1024.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS));
+    if limit.current.is_some_and(|now| now < current)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit })
+    {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 fn read(path: &Path) -> anyhow::Result<HostConfig> {

@@ -8,7 +8,7 @@ use clunk_agent::{Payload, Raised};
 use super::Lane;
 use crate::life::{Event, Outcome, State};
 use crate::prediction::{Part, Prediction};
-use crate::record::{Output, Record};
+use crate::record::{OUTPUT_MAX, Output, Record};
 
 /// Values of a generator that are credited together: half of what it may be ahead.
 const CREDIT: usize = 32;
@@ -37,16 +37,22 @@ impl Lane {
     }
 
     async fn deliver_slowly(self: &Arc<Self>, prediction: &Arc<Prediction>, part: Part) {
-        if prediction.is_ended() {
-            return;
-        }
         let (value, whole) = match part {
             Part::Raised(_) => return self.publish(prediction, part, Bytes::new()),
             Part::Chunk(value) => (value, false),
             Part::Whole(value) => (value, true),
         };
         let rest = clunk_agent::Value::from(Payload::Memory(Bytes::new()));
-        match self.files.deliver(value).await {
+        let delivered = tokio::select! {
+            biased;
+            // Its process is told to end it, too, if it still has it.
+            () = prediction.unwanted() => {
+                self.advance(prediction, Event::Raised { canceled: true }, |_| ());
+                return;
+            }
+            delivered = self.files.deliver(prediction, value) => delivered,
+        };
+        match delivered {
             Ok(json) if whole => self.publish(prediction, Part::Whole(rest), json),
             Ok(json) => self.publish(prediction, Part::Chunk(rest), json),
             Err(error) => self.give_up(prediction, error),
@@ -57,12 +63,7 @@ impl Lane {
         match part {
             Part::Raised(raised) => {
                 let canceled = raised.kind.ends_with("CancelationException");
-                let kind = raised.kind.strip_prefix("builtins.").unwrap_or(&raised.kind);
-                let text = if raised.message.is_empty() {
-                    kind.into()
-                } else {
-                    format!("{kind}: {}", raised.message)
-                };
+                let text = told(&raised);
                 self.advance(prediction, Event::Raised { canceled }, |record| {
                     if record.state == State::Ended(Outcome::Failed) {
                         record.error = Some(text);
@@ -85,7 +86,11 @@ impl Lane {
                 let (fits, count, number) =
                     prediction.change(|record| (record.add(json), record.chunks().len(), record.number));
                 if !fits {
-                    return self.give_up(prediction, "the output has become too large".into());
+                    let most = OUTPUT_MAX >> 20;
+                    let text = format!(
+                        "the output is larger than {most} MiB, which is what one prediction may give"
+                    );
+                    return self.give_up(prediction, text);
                 }
                 if count % CREDIT == 0 {
                     let replica = self.work().replica.clone();

@@ -11,7 +11,7 @@ use clunk_core::id::ReplicaId;
 use super::staging::BRISK;
 use super::{Job, Lane, Work};
 use crate::health::SetupStatus;
-use crate::life::{Action, Change, Event, Health};
+use crate::life::{Action, Change, Event, Health, Outcome, State};
 use crate::prediction::{Part, Prediction};
 
 /// Holds the lane for its process.
@@ -220,7 +220,7 @@ impl Lane {
         for prediction in running {
             let innocent = sacrificed && !closed && prediction.is_fresh();
             let action = self.advance(&prediction, Event::Lost { innocent }, |record| {
-                if record.state.is_ended() {
+                if record.state == State::Ended(Outcome::Failed) {
                     let company = if others > 0 && reason != STOPPED {
                         format!(" (it ran {others} more)")
                     } else {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use clunk_agent::replica::now_ms;
 
+use crate::guard::given_token;
 use crate::seal::same;
 use crate::server::Server;
 use crate::state::Token;
@@ -32,11 +33,7 @@ pub enum Visitor {
 impl Visitor {
     pub fn of(server: &Arc<Server>, headers: &HeaderMap) -> Self {
         let token = &server.token;
-        let bearer =
-            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
-        if bearer.is_some_and(|(scheme, given)| {
-            scheme.eq_ignore_ascii_case("bearer") && token.matches(given.trim())
-        }) {
+        if given_token(headers, &["bearer"]).is_some_and(|given| token.matches(given)) {
             return Self::Owner { form_token: String::new(), by_token: true };
         }
         match cookie(headers, &cookie_name(token)).filter(|value| is_timed(token, "session", value)) {

@@ -38,6 +38,8 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
     let bound = Bound::bind(asked.host.as_deref().unwrap_or("127.0.0.1"), asked.port).map_err(|error| {
         error.hint("stop what listens there, or choose another port: clunk serve --port 8000")
     })?;
+    let upload_url = asked.upload_url.as_deref().map(clunk_model::upload_url).transpose();
+    let upload_url = upload_url.map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
     let specs = [&asked.function, &asked.train].into_iter().flatten();
     let (images, trees): (Vec<_>, Vec<_>) = specs.map(|spec| (spec.image, spec.trees.clone())).unzip();
     let keep = server.engine.removing.read().await;
@@ -54,7 +56,7 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
         predict,
         train,
     };
-    let settings = Settings { upload_url: asked.upload_url, ..Settings::default() };
+    let settings = Settings { upload_url, ..Settings::default() };
     let (sender, printed) = mpsc::channel(LOG_PIECES);
     let sink: Sink = Arc::new(move |stream: &str, text: &str| {
         drop(sender.try_send(ServeEvent::Log { stream: stream.into(), text: text.into() }));

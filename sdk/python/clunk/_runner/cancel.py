@@ -20,7 +20,7 @@ from time import sleep
 from clunk import _runner
 from clunk.exception import InputCancellation
 
-from .link import CANCEL, CREDIT
+from .link import CANCEL, CREDIT, INTERRUPTED
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Seconds until a cancel that met our own code is tried again.
@@ -45,6 +45,12 @@ def canceled():
     return (_runner.cancellation or InputCancellation)("the call was canceled")
 
 
+def tell(link, call):
+    """Says that the code of a call is about to hear of its cancel: the agent gives it time to clean up."""
+    if call and link.open:
+        link.send(INTERRUPTED, call)
+
+
 def interrupt(runner, frame):
     """Handles SIGUSR1 on the main thread, which executes `frame`."""
     awaiting = runner.awaiting
@@ -52,13 +58,20 @@ def interrupt(runner, frame):
         runner.interrupted = runner.call
         _try_again(runner)
         return
+    runner.interrupted = 0
     if not _read_cancel(runner):
         return
     if awaiting is None:
         runner.interruptible = False
+        tell(runner.link, runner.call)
         raise canceled()
     loop, task = awaiting
-    loop.call_soon_threadsafe(task.cancel)
+    loop.call_soon_threadsafe(_cancel, runner, task)
+
+
+def _cancel(runner, task):
+    tell(runner.link, runner.call)
+    task.cancel()
 
 
 def resume(runner, frame):
@@ -70,6 +83,7 @@ def resume(runner, frame):
     elif frame is None or _in_user_code(frame):
         runner.interrupted = 0
         if _read_cancel(runner):
+            tell(runner.link, runner.call)
             raise canceled()
 
 
@@ -115,12 +129,13 @@ def _try_again(runner):
     call = runner.call
     if _trying != call:
         _trying = call
-        start_new_thread(_signal_again, (runner, call))
+        start_new_thread(signal_again, (runner, call))
 
 
-def _signal_again(runner, call):
+def signal_again(runner, call):
+    """Sends the signal until it was handled: one that comes just before the main thread begins to sleep waits with it."""
     global _trying
-    sleep(AGAIN_S)
-    _trying = 0
-    if runner.call == call:
+    while runner.call == runner.interrupted == call:
         pthread_kill(runner.main_thread, SIGUSR1)
+        sleep(AGAIN_S)
+    _trying = 0

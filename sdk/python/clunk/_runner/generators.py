@@ -80,8 +80,9 @@ def wait_for_credit(runner, call):
             if number == call:
                 runner.credit += credit_of(control)
         elif kind == CANCEL and number == call:
-            from .cancel import canceled
+            from .cancel import canceled, tell
 
+            tell(link, call)
             raise canceled()
         else:
             link.waiting.append(frame)

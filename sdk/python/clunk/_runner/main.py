@@ -8,7 +8,7 @@ modules that start so for Cog models.
 import faulthandler
 import os
 import sys
-from _signal import SIG_IGN, SIGINT, SIGUSR1, pthread_kill, signal
+from _signal import SIG_IGN, SIGINT, SIGUSR1, signal
 from _thread import get_ident, start_new_thread
 from time import perf_counter_ns, thread_time_ns
 
@@ -336,15 +336,17 @@ class Runner:
             elif cancel is None:
                 # A handler must not import: the code that it interrupted may hold an import lock, which Python before
                 # 3.12 cannot take twice on one thread.
-                start_new_thread(load_cancel, (self.main_thread,))
+                start_new_thread(load_cancel, (self, self.call))
             # Else it is half imported, and who does that is about to look for the cancel.
 
 
-def load_cancel(main_thread):
+def load_cancel(runner, call):
     """Imports what handles cancels, on a thread of its own, then repeats the signal."""
-    from . import cancel  # noqa: F401
+    from .cancel import signal_again
 
-    pthread_kill(main_thread, SIGUSR1)
+    # From here on our own code can look for the cancel, too.
+    runner.interrupted = call
+    signal_again(runner, call)
 
 
 def read_arguments(payload, json=False):

@@ -6,6 +6,7 @@ Of a class with async methods, the others run in threads beside the loop.
 import asyncio
 from time import process_time_ns
 
+from .cancel import tell
 from .context import current, take_over
 from .link import BATCH, CALL, CANCEL, CREDIT, EXCEPTION, RESULT, STOP, LinkClosed, decode_control
 from .main import CPU_MIN
@@ -185,6 +186,8 @@ class _Server:
         elif kind == CANCEL:
             call = self.calls.get(number)
             if call is not None:
+                if call.began:
+                    tell(self.runner.link, call.number)
                 call.cancel(number)
             elif self.pool is not None:
                 self.pool.cancel(number)
