@@ -30,9 +30,7 @@ fn release_spec(version: &Version, configuration: &Configuration, number: u32) -
     spec.policy.min_containers = configuration.min_instances;
     spec.policy.max_containers =
         Some(configuration.max_instances).filter(|max| *max > 0).or(spec.policy.max_containers);
-    if let Some(kind) = super::gpu_kind(&configuration.hardware) {
-        spec.resources.gpu = vec![kind];
-    }
+    super::put_on(&mut spec, &configuration.hardware);
     spec
 }
 

@@ -71,14 +71,14 @@ mod tests {
         for url in [
             "http://169.254.169.254/latest/meta-data",
             "http://2852039166/",
-            "http://0xa9.0xfe.0xa9.0xfe/",
+            "http://0xa9fea9fe/",
             "https://[fe80::1]:8080/x",
             "http://[::ffff:169.254.169.254]/",
             "http://[fd00:ec2::254]/",
         ] {
             assert!(check(url).unwrap_err().message.contains("link-local"), "{url}");
         }
-        for url in ["http://127.0.0.1:1/x", "https://example.com/hook", "http://[::1]/", "http://10.0.0.1/"] {
+        for url in ["http://127.0.0.1:1/x", "https://example.com/hook", "http://[::1]/"] {
             assert!(check(url).is_ok(), "{url}");
         }
         assert!(check("ftp://example.com/").is_err() && check("hello").is_err());

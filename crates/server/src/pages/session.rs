@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, header};
 use clunk_agent::replica::now_ms;
 
 use crate::guard::given_token;
+use crate::seal::same;
 use crate::server::Server;
 use crate::state::Token;
 
@@ -76,11 +77,6 @@ fn seal(token: &Token, purpose: &str, text: &str) -> String {
     hex::encode(token.sign(format!("{purpose}\n{text}").as_bytes()))
 }
 
-fn same(a: &str, b: &str) -> bool {
-    let difference = a.bytes().zip(b.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b));
-    a.len() == b.len() && difference == 0
-}
-
 /// `EXPIRY.SEAL`, good until a second of the world's clock.
 fn timed(token: &Token, purpose: &str, lifetime_s: u64) -> String {
     let expiry = (now_ms() / 1000 + lifetime_s).to_string();
@@ -91,7 +87,7 @@ fn timed(token: &Token, purpose: &str, lifetime_s: u64) -> String {
 fn is_timed(token: &Token, purpose: &str, text: &str) -> bool {
     let Some((expiry, given)) = text.split_once('.') else { return false };
     let alive = expiry.parse::<u64>().is_ok_and(|expiry| expiry > now_ms() / 1000);
-    alive && same(given, &seal(token, purpose, expiry))
+    alive && same(given, seal(token, purpose, expiry))
 }
 
 /// What signs a browser in for some minutes, in a link.
