@@ -171,6 +171,7 @@ fn cancel_says_what_became_of_the_call() {
 fn the_log_of_an_ended_call_is_read_once() {
     let fake = Fake::start(|seen| match seen.path.as_str() {
         "/api/logs" => Answer::Lines(vec![log("one\n"), json!({"type": "ping"}), log("two\n")]),
+        path if path.starts_with("/api/predictions/") => not_found("the prediction"),
         _ => ok(call(1, "greet", "failed")),
     });
     let id = call_id(1).to_string();
