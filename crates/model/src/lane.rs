@@ -30,8 +30,6 @@ use crate::settings::Settings;
 const RECENT_MAX: usize = 1000;
 /// Bytes that they keep in memory together.
 const RECENT_BYTES: usize = 64 << 20;
-/// Arguments that a frame carries itself.
-const INLINE_MAX: usize = 1 << 20;
 
 /// What a lane works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,6 +178,8 @@ pub enum Refusal {
         later: bool,
     },
     Full,
+    /// Another one with its id waits or runs.
+    Taken,
 }
 
 impl Lane {
@@ -234,18 +234,21 @@ impl Lane {
     }
 
     /// Takes a prediction. One with the same id that is known already is the answer instead; the flag says which.
-    pub fn submit(self: &Arc<Self>, asked: Asked, detached: bool) -> Result<Submitted, Refusal> {
+    pub fn submit(self: &Arc<Self>, mut asked: Asked, detached: bool) -> Result<Submitted, Refusal> {
+        let payload = asked.arguments().map_err(|error| Refusal::NotReady {
+            reason: format!("could not keep the input: {error}"),
+            later: true,
+        })?;
         let mut work = self.work();
         if let Some(known) = asked.id.as_ref().and_then(|id| work.known.get(id))
             && (!known.is_ended() || (asked.idempotent && known.is_of(&asked)))
         {
+            if !asked.idempotent && !known.is_of(&asked) {
+                return Err(Refusal::Taken);
+            }
             return Ok(Submitted { prediction: known.clone(), created: false, first: None });
         }
         self.admit(&mut work)?;
-        let payload = arguments(&asked).map_err(|error| Refusal::NotReady {
-            reason: format!("could not keep the input: {error}"),
-            later: true,
-        })?;
         if work.waiting() >= self.settings.queue_max
             || work.queued_bytes + payload.len() > self.settings.queue_bytes_max
         {
@@ -407,21 +410,4 @@ impl Lane {
         }
         self.changed.send_replace(());
     }
-}
-
-/// The arguments of a call, in a memory file when they are large.
-fn arguments(asked: &Asked) -> std::io::Result<Payload> {
-    let context = asked.context.as_deref().unwrap_or(b"{}");
-    let input: &[u8] = if asked.input.is_empty() { b"{}" } else { &asked.input };
-    let pieces: [&[u8]; 5] = [b"{\"input\":", input, b",\"context\":", context, b"}"];
-    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-    if length <= INLINE_MAX {
-        return Ok(Payload::Memory(pieces.concat().into()));
-    }
-    let file = rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(file);
-    for piece in pieces {
-        std::io::Write::write_all(&mut file, piece)?;
-    }
-    Ok(Payload::File { file: Arc::new(file), len: length as u64 })
 }
