@@ -7,6 +7,7 @@ mod staging;
 mod starting;
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -70,6 +71,23 @@ pub struct Program {
     pub make: Arc<dyn Fn(ReplicaId) -> (ContainerSpec, String) + Send + Sync>,
     /// Inputs that one process takes at the same time.
     pub concurrency: u32,
+    /// Where processes keep their input files, of those whose folders outlive them.
+    pub temporary: Option<PathBuf>,
+}
+
+impl Program {
+    /// Removes the input files that a process left; blocks.
+    fn clean_up(&self, replica: ReplicaId) {
+        let entries = self.temporary.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
+        let own = format!("inputs-{replica}-");
+        for entry in entries.into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&own))
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!(%error, path = %entry.path().display(), "input files could not be removed");
+            }
+        }
+    }
 }
 
 /// Told everything that is printed: the stream, and text.
@@ -288,7 +306,10 @@ impl Lane {
                 "Setup has not finished yet. Wait until it has finished, or GET /health-check for status.",
                 true,
             ),
-            Health::SetupFailed => refuse("Setup has failed; GET /health-check has its logs", false),
+            Health::SetupFailed => {
+                let last = work.setup.last_line();
+                refuse(&format!("Setup has failed: {last}; GET /health-check has all that it said"), false)
+            }
             Health::Defunct => {
                 self.step(work, Change::Wanted);
                 Ok(())

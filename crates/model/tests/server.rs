@@ -434,3 +434,44 @@ class Predictor:
     rig.get_until("/metrics", "clunk_restarts_total{kind=\"prediction\"} 0").await;
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn a_setup_that_raises_is_told_once_and_to_who_asks() {
+    let source = "
+class Predictor:
+    def setup(self):
+        raise RuntimeError('no weights')
+
+    def predict(self) -> str:
+        return ''
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    let health = rig.health("SETUP_FAILED").await;
+    let logs = health["setup"]["logs"].as_str().unwrap();
+    assert_eq!((logs.matches("Traceback").count(), logs.matches("no weights\n").count()), (1, 1), "{logs}");
+    let refused = rig.post("/predictions", "", json!({})).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.json["error"].as_str().unwrap().contains("RuntimeError: no weights"), "{}", refused.json);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn input_files_do_not_outlive_a_process_that_was_killed() {
+    let source = "
+import os
+from cog import Path
+
+class Predictor:
+    def predict(self, file: Path) -> str:
+        open('where', 'w').write(str(file))
+        os._exit(1)
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    rig.health("READY").await;
+    let input = json!({"file": "data:text/plain;base64,aGk="});
+    assert_eq!(rig.post("/predictions", "", json!({"input": input})).await.json["status"], "failed");
+    let file = std::fs::read_to_string(rig.path("where")).unwrap();
+    assert!(file.contains("/inputs-"), "{file}");
+    rig.holds("their end", || !std::path::Path::new(&file).exists()).await;
+    rig.stop().await;
+}
