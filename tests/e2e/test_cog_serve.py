@@ -1,6 +1,7 @@
 """What a model's own server does that Cog's does not: it queues, remembers, recovers, cancels what no Python can
 interrupt, streams for many at once, and says in JSON what is wrong."""
 
+import base64
 import json
 import re
 import socket
@@ -350,6 +351,20 @@ def test_uploads_keep_their_order_and_a_refused_one_is_told(start, receiver):
     bad = server.predict(input={}).json
     assert bad["status"] == "failed"
     assert "404" in bad["error"]
+
+
+def test_large_files_come_as_they_are(start):
+    content = "".join(f"line {number}\n" for number in range(100_000))
+    url = "data:text/plain;base64," + base64.b64encode(content.encode()).decode()
+    server = start("files")
+    given = {"image": url.replace("text/plain", "image/png"), "images": [url, "data:,small"], "raw": url}
+    made = server.predict(input={**given, "suffix": ".txt"}).json
+    told = base64.b64decode(made["output"][0].partition(",")[2]).decode()
+    assert told == f"out|.png {len(content)}|{content}|small|{content}"
+    assert "input" not in made
+    broken = server.predict(input={"image": url + "=AAA"}).json
+    assert broken["status"] in ("succeeded", "failed")
+    assert server.predict(input={}).json["status"] == "succeeded"
 
 
 def test_files_that_are_yielded_are_taken_as_they_are_at_that_moment(start):

@@ -1,9 +1,11 @@
 """`clunk push`, `run`, `train`, `model` and `serve` with real models in real containers."""
 
+import hashlib
 import json
 import re
 import signal
 import struct
+import subprocess
 import urllib.error
 import urllib.request
 import zlib
@@ -111,6 +113,31 @@ def test_mistakes_are_told_before_anything_is_built(home, tmp_path):
     assert done.returncode == 1
     assert "cog.yaml:" in done.stderr
     assert "nothing was built" in done.stderr
+
+
+def test_a_secret_is_there_for_one_command_of_the_build(home, tmp_path):
+    (tmp_path / "token").write_bytes(b"hunter2\n")
+    command = "sha256sum < /run/secrets/token > /seen && ls -l /run/secrets >> /seen"
+    mount = "{type: secret, id: token, target: /run/secrets/token}"
+    folder = model(
+        tmp_path / "m",
+        "import os\nclass Runner:\n    def run(self) -> dict:\n"
+        "        return {'seen': open('/seen').read(), 'left': os.path.exists('/run/secrets/token')}\n",
+        f'  run:\n    - command: {command}\n      mounts: [{mount}]\nrun: "run.py:Runner"\n',
+    )
+    done = home.run("run", folder)
+    assert (done.returncode, "the command needs the secret `token`" in done.stderr) == (1, True), done.stderr
+    assert "--secret id=token,src=FILE" in done.stderr
+    told = json.loads(home.ok("run", folder, "--secret", f"id=token,src={tmp_path / 'token'}"))
+    assert told["seen"].startswith(hashlib.sha256(b"hunter2\n").hexdigest())
+    assert told["left"] is False
+    # The layer is there now: who runs the model needs no secret.
+    assert json.loads(home.ok("run", folder)) == told
+    wrong = home.run("run", folder, "--secret", "id=tokn,env=HOME")
+    assert (wrong.returncode, "they mount token" in wrong.stderr) == (2, True)
+    kept = [path for place in ("images", "layers", "clunk.db") for path in [home.path / place] if path.exists()]
+    found = subprocess.run(["grep", "-rlE", "hunter2|aHVudGVyMg", *map(str, kept)], capture_output=True, text=True)
+    assert found.stdout == ""
 
 
 def test_ctrl_c_cancels_the_prediction(home, tmp_path):

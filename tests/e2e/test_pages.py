@@ -1,6 +1,7 @@
 """A model's page as a person uses it, in Chromium: fill in, run, watch, cancel, run again, share; and without scripts."""
 
 import json
+import os
 import re
 import subprocess
 

@@ -7,11 +7,13 @@ import hmac
 import http.server
 import json
 import queue
+import sqlite3
 import threading
 import urllib.request
 
 import pytest
 from api import Api
+from conftest import wait_until
 
 # An end comes within this, on a busy machine with a container to start. Seconds.
 PATIENCE_S = 60
@@ -230,9 +232,10 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, refuse=0):
+    def __init__(self, refuse=0, status=500):
         self.heard = queue.Queue()
         self.refuse = refuse
+        self.status = status
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -247,7 +250,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         status = 200
         if json.loads(body)["status"] == "succeeded" and self.server.refuse:
             self.server.refuse -= 1
-            status = 500
+            status = self.server.status
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -261,8 +264,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def receiver():
     servers = []
 
-    def make(refuse=0):
-        servers.append(Receiver(refuse))
+    def make(refuse=0, status=500):
+        servers.append(Receiver(refuse, status))
         return servers[-1]
 
     yield make
@@ -304,6 +307,25 @@ def test_a_webhook_that_is_not_taken_is_sent_again_and_once_more_on_demand(home,
     assert len(set(taken)) == 1, "a receiver can tell that it is the same"
     assert json.loads(body)["output"]["text"] == "text"
     assert server.heard.empty()
+
+
+def test_a_webhook_that_is_gone_is_not_sent_again(home, api, models, receiver):
+    server = receiver(refuse=1, status=410)
+    made = predict(api, "plain", webhook=server.url, webhook_events=["completed"])
+    assert server.heard.get(timeout=PATIENCE_S)[2] == 410
+
+    def settled():
+        with sqlite3.connect(f"file:{home.path / 'clunk.db'}?mode=ro", uri=True) as database:
+            return not database.execute("SELECT count(*) FROM webhooks").fetchone()[0]
+
+    wait_until("nothing is to be sent", settled, PATIENCE_S)
+    assert server.heard.empty(), made
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254/latest", "http://[fe80::1]/", "http://a/" + "x" * 2000])
+def test_webhooks_to_nowhere_are_refused(api, models, url):
+    answer = api.request("POST", "/api/models/core/plain/predictions", {"input": {}, "webhook": url})
+    assert answer.status == 400 and "webhook" in answer.json["error"]["message"], answer.body
 
 
 def test_webhooks_of_a_run_come_in_order_and_not_too_often(home, api, models, receiver):

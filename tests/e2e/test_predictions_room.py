@@ -2,7 +2,8 @@
 
 import pytest
 from api import Api
-from test_predictions import fetch, predict, write
+from conftest import wait_until
+from test_predictions import PATIENCE_S, ended, fetch, predict, write
 
 MODEL = """
 from cog import *
@@ -30,6 +31,16 @@ class Runner(BaseRunner):
             with open(f"/tmp/{at}", "wb") as file:
                 file.write(b"%9d" % at + b"x" * (size - 9))
             yield Path(f"/tmp/{at}")
+"""
+
+
+SLOW = """
+from cog import *
+import time
+
+class Runner(BaseRunner):
+    def run(self) -> str:
+        time.sleep(600)
 """
 
 
@@ -65,3 +76,24 @@ def test_an_iterator_that_is_faster_than_the_disk_waits_for_it(api):
     assert (done["status"], done["error"]) == ("succeeded", None)
     assert len(done["output"]) == 600
     assert fetch(done["output"][599])[0][:9] == b"      599"
+
+
+def test_what_is_taken_away_under_a_prediction_is_named(home, tmp_path):
+    api = Api(home)
+    name = "core/gone"
+    said = home.ok("push", write(tmp_path / "m", SLOW), name, "--quiet")
+    version = said.strip().partition(":")[2]
+    running, waiting = [predict(api, "gone", wait_s=0, input={}) for _ in range(2)]
+    wait_until("it runs", lambda: api.get(f"/api/predictions/{running['id']}")["status"] == "processing", PATIENCE_S)
+    home.ok("app", "stop", name)
+    for prediction in (running, waiting):
+        end = ended(api, prediction)
+        assert (end["status"], end["error"]) == ("canceled", f"the model {name} was stopped"), end
+    # The same push serves it again.
+    home.ok("push", tmp_path / "m", name, "--quiet")
+    running = predict(api, "gone", wait_s=0, input={})
+    wait_until("it runs", lambda: api.get(f"/api/predictions/{running['id']}")["status"] == "processing", PATIENCE_S)
+    home.ok("model", "delete", f"{name}:{version}", "--yes")
+    end = ended(api, running)
+    assert (end["status"], end["error"]) == ("canceled", f"the version {version[:12]} was deleted"), end
+    api.close()

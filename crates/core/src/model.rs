@@ -133,6 +133,13 @@ pub struct Version {
 }
 
 impl Version {
+    /// Those that serve it.
+    pub fn functions(&self) -> impl Iterator<Item = FunctionId> + use<> {
+        [Some(self.predict_function), self.train_function].into_iter().flatten()
+    }
+}
+
+impl Version {
     /// Whether an output comes in parts.
     pub fn is_iterator(&self) -> bool {
         self.predict.entry.is_generator

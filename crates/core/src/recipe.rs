@@ -54,6 +54,24 @@ impl Serialize for RegistryCredentials {
     }
 }
 
+/// A file for the time of one step.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretFile {
+    pub id: String,
+    /// Where the commands find it: an absolute path.
+    pub target: String,
+    /// Base 64. Never printed, stored or part of a digest; a step whose layer is there needs none.
+    #[serde(default, skip_serializing)]
+    pub content: Option<String>,
+}
+
+impl std::fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {} [redacted]", self.id, self.target)
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
@@ -64,6 +82,9 @@ pub enum Step {
     RunCommands {
         /// Each is given to `/bin/sh -c`, all in one layer.
         commands: Vec<String>,
+        /// Files that the commands see, and the layer does not have.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        secrets: Vec<SecretFile>,
     },
     Env {
         vars: BTreeMap<String, String>,
@@ -204,7 +225,7 @@ impl Step {
                 }
                 format!("pip_install {}", words.join(" "))
             }
-            Self::RunCommands { commands } => format!("run_commands {}", commands.join(" && ")),
+            Self::RunCommands { commands, .. } => format!("run_commands {}", commands.join(" && ")),
             Self::Env { vars } => format!("env {}", vars.keys().cloned().collect::<Vec<_>>().join(" ")),
             Self::Workdir { path } => format!("workdir {path}"),
             Self::AddTree { tree } => format!("add_local files {}", tree.short()),

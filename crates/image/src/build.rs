@@ -168,8 +168,9 @@ impl Inner {
             Work::Pip(pip) => {
                 steps::pip::install(self, &mut chain, step.key, pip, &step.title, progress).await?
             }
-            Work::Run(commands) => {
-                steps::run::commands(self, &mut chain, step.key, commands, &step.title, progress).await?;
+            Work::Run(commands, secrets) => {
+                let (key, title) = (step.key, &step.title);
+                steps::run::commands(self, &mut chain, key, commands, secrets, title, progress).await?;
             }
             Work::Download(download) => {
                 steps::download::download(self, &mut chain, step.key, download, &step.title, progress)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clunk_core::Digest;
-use clunk_core::recipe::{Download, PipInstall, RunFunction, Step};
+use clunk_core::recipe::{Download, PipInstall, RunFunction, SecretFile, Step};
 
 use crate::ImageError;
 use crate::dockerfile::{self, Instruction};
@@ -23,7 +23,7 @@ pub(crate) struct Planned {
 pub(crate) enum Work {
     Apt(Vec<String>),
     Pip(PipInstall),
-    Run(Vec<String>),
+    Run(Vec<String>, Vec<SecretFile>),
     Function(RunFunction),
     Tree(Digest),
     Download(Download),
@@ -51,7 +51,7 @@ pub(crate) fn plan(steps: &[Step]) -> Result<Vec<Planned>, ImageError> {
         let work = match step {
             Step::AptInstall { packages } => Work::Apt(packages.clone()),
             Step::PipInstall(pip) => Work::Pip(pip.clone()),
-            Step::RunCommands { commands } => Work::Run(commands.clone()),
+            Step::RunCommands { commands, secrets } => Work::Run(commands.clone(), secrets.clone()),
             Step::Env { vars } => Work::Config(Change::Env(vars.clone())),
             Step::Workdir { path } => Work::Config(Change::Workdir(path.clone())),
             Step::AddTree { tree } => Work::Tree(*tree),

@@ -17,7 +17,8 @@ fn slim(steps: Vec<Step>) -> Recipe {
 }
 
 fn run(commands: &[&str]) -> Step {
-    Step::RunCommands { commands: commands.iter().map(|command| command.to_string()).collect() }
+    let commands = commands.iter().map(|command| command.to_string()).collect();
+    Step::RunCommands { commands, secrets: Vec::new() }
 }
 
 fn pip(packages: &[&str]) -> Step {

@@ -222,6 +222,7 @@ fn an_image_with_python_takes_every_kind_of_step() {
             Step::AptInstall { packages: vec!["tree".into()] },
             Step::RunCommands {
                 commands: vec!["tree --version && python -c 'import idna' && pip --version".into()],
+                secrets: Vec::new(),
             },
         ];
         let (image, heard) = build(&world.images, from(registry.name("python:3"), None, steps)).await;

@@ -343,9 +343,10 @@ impl Lane {
             }
             work.next += 1;
             work.free -= 1;
+            let call = self.dispatch(number, prediction.control.clone(), payload);
             work.running.insert(number, Job::Run(prediction));
             // A replica that takes no more has ended, and says so next.
-            replica.send(&[self.dispatch(number, String::new(), payload)], false);
+            replica.send(&[call], false);
         }
         self.stage(work);
     }

@@ -5,6 +5,7 @@
 
 mod answer;
 mod body;
+mod carried;
 mod client;
 mod clock;
 mod counters;
@@ -14,6 +15,7 @@ mod lane;
 mod life;
 pub mod metrics;
 mod output;
+mod pieces;
 mod prediction;
 mod record;
 mod request;

@@ -13,6 +13,7 @@ use reqwest::Url;
 use serde_json::Value as Json;
 
 use crate::client::Client;
+use crate::pieces;
 use crate::prediction::Prediction;
 use crate::record::{OUTPUT_MAX, write_text};
 
@@ -187,35 +188,34 @@ fn encode(file: &OutputFile) -> Result<Bytes, String> {
     let len = file.content.len();
     let media_type: String =
         file.media_type.chars().filter(|c| c.is_ascii_graphic() && !"\"\\,".contains(*c)).collect();
-    let mut text = Vec::with_capacity(media_type.len() + 32 + (len as usize).div_ceil(3) * 4);
-    text.extend_from_slice(b"\"data:");
-    text.extend_from_slice(media_type.as_bytes());
-    text.extend_from_slice(b";base64,");
+    let head = format!("\"data:{media_type};base64,");
+    let mut text = vec![0; head.len() + (len as usize).div_ceil(3) * 4 + 1];
+    text[..head.len()].copy_from_slice(head.as_bytes());
+    *text.last_mut().expect("there is room for a quotation mark") = b'"';
+    let end = text.len() - 1;
+    let space = &mut text[head.len()..end];
     match &file.content {
-        Payload::Memory(bytes) => push_encoded(&mut text, bytes),
+        Payload::Memory(bytes) => encode_into(bytes, space),
         Payload::File { file: content, len } => {
-            let mut chunk = vec![0; ENCODE_CHUNK.min(*len as usize)];
-            let mut offset = 0;
-            while offset < *len {
-                let part = chunk.len().min((*len - offset) as usize);
-                content
-                    .read_exact_at(&mut chunk[..part], offset)
-                    .map_err(|error| format!("could not read output file {}: {error}", file.name))?;
-                push_encoded(&mut text, &chunk[..part]);
-                offset += part as u64;
-            }
+            let pieces = space.chunks_mut(ENCODE_CHUNK / 3 * 4).enumerate();
+            let encode = |(index, space): (usize, &mut [u8])| {
+                let offset = (index * ENCODE_CHUNK) as u64;
+                let mut chunk = vec![0; ENCODE_CHUNK.min((*len - offset) as usize)];
+                content.read_exact_at(&mut chunk, offset)?;
+                encode_into(&chunk, space);
+                Ok(())
+            };
+            pieces::each(pieces, encode).map_err(|error: std::io::Error| {
+                format!("could not read output file {}: {error}", file.name)
+            })?;
         }
     }
-    text.push(b'"');
     Ok(text.into())
 }
 
-fn push_encoded(text: &mut Vec<u8>, bytes: &[u8]) {
-    let start = text.len();
-    text.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    let written =
-        STANDARD.encode_slice(bytes, &mut text[start..]).expect("the space is as long as the encoding");
-    text.truncate(start + written);
+fn encode_into(bytes: &[u8], space: &mut [u8]) {
+    let written = STANDARD.encode_slice(bytes, space).expect("the space is as long as the encoding");
+    debug_assert_eq!(written, space.len());
 }
 
 /// Puts texts where the value has `null` for files.

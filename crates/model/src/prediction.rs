@@ -15,6 +15,8 @@ use crate::request::Asked;
 
 pub struct Prediction {
     pub id: String,
+    /// Control text of its call.
+    pub control: String,
     /// Bytes of its arguments.
     pub size: u64,
     /// The input as answers may show it.
@@ -67,8 +69,11 @@ impl Prediction {
             files: HashMap::new(),
             outbox: None,
         };
+        let control = asked.carried.as_ref().map(|carried| format!("text={}\n", carried.len));
+        let control = control.unwrap_or_default();
         Arc::new(Self {
             id,
+            control,
             size,
             shown: asked.shown.clone(),
             fingerprint: asked.fingerprint,

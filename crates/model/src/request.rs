@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +13,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+
+use crate::carried::{self, Carried};
 
 /// Bytes of an input that is shown again in answers; a larger one is left out.
 const ECHO_MAX: usize = 64 << 10;
@@ -46,6 +49,8 @@ pub struct Asked {
     pub id: Option<String>,
     /// A JSON object that the model's schema allows.
     pub input: Bytes,
+    /// Files that were taken out of it.
+    pub carried: Option<Carried>,
     /// The input as answers may show it; None when it is large.
     pub shown: Option<Bytes>,
     /// A JSON object of texts.
@@ -60,13 +65,22 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The arguments of the call, in a memory file when they are large. They are made once.
+    /// The arguments of the call, in a memory file when they are large or come with files. They are made once.
     pub fn arguments(&mut self) -> std::io::Result<Payload> {
         if let Some(made) = &self.arguments {
             return Ok(made.clone());
         }
         let context = self.context.as_deref().unwrap_or(b"{}");
         let input: &[u8] = if self.input.is_empty() { b"{}" } else { &self.input };
+        if let Some(Carried { file, len, places }) = &self.carried {
+            let places = serde_json::to_vec(places)?;
+            let pieces =
+                [b"{\"input\":", input, b",\"context\":", context, b",\"files\":", &places, b"}"].concat();
+            file.write_all_at(&pieces, *len)?;
+            let made = Payload::File { file: file.clone(), len: len + pieces.len() as u64 };
+            self.arguments = Some(made.clone());
+            return Ok(made);
+        }
         let pieces: [&[u8]; 5] = [b"{\"input\":", input, b",\"context\":", context, b"}"];
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         if length <= COPIED_MAX {
@@ -135,18 +149,16 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>, named: bool) -> Result<A
     }
     let webhook: Option<String> = member(wire.webhook, "webhook", "a URL", &mut violations);
     let webhook = webhook.filter(|url| !url.is_empty());
-    if webhook.as_ref().is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-        violations.push(Violation::of_request(
-            "webhook",
-            "a webhook is a URL that begins with http:// or https://",
-        ));
+    if webhook.as_ref().is_some_and(|url| !is_web(url)) {
+        let rule = "a webhook is a URL that begins with http:// or https:// and names a host";
+        violations.push(Violation::of_request("webhook", rule));
     }
     let wanted = "a list of \"start\", \"output\", \"logs\" and \"completed\"";
     let events: Option<Vec<HookEvent>> =
         member(wire.webhook_events_filter, "webhook_events_filter", wanted, &mut violations);
     let context: Option<BTreeMap<String, String>> =
         member(wire.context, "context", "an object whose values are strings", &mut violations);
-    let (input, shown) = match inputs(body, wire.input, schema) {
+    let (input, carried, shown) = match inputs(body, wire.input, schema) {
         Ok(inputs) => inputs,
         Err(Refused::Violations(mut more)) => {
             violations.append(&mut more);
@@ -162,10 +174,17 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>, named: bool) -> Result<A
     let context = context.and(wire.context).map(|raw| body.slice_ref(raw.get().as_bytes()));
     let fingerprint = (named || id.is_some()).then(|| {
         let mut hasher = DefaultHasher::new();
-        hasher.write(&input);
+        hasher.write(wire.input.map_or("{}", RawValue::get).as_bytes());
         hasher.finish()
     });
-    Ok(Asked { id, input, shown, context, hook, idempotent: false, fingerprint, arguments: None })
+    Ok(Asked { id, input, carried, shown, context, hook, idempotent: false, fingerprint, arguments: None })
+}
+
+fn is_web(url: &str) -> bool {
+    let begins = url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"));
+    begins
+        && reqwest::Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn one(more: Vec<String>, message: impl Into<String>) -> Refused {
@@ -197,12 +216,12 @@ fn member<'a, T: Deserialize<'a>>(
     }
 }
 
-/// The input that the model gets, and the one that is shown.
+/// The input that the model gets, the files that go beside it, and the input that is shown.
 fn inputs(
     body: &Bytes,
     raw: Option<&RawValue>,
     schema: Option<&InputSchema>,
-) -> Result<(Bytes, Option<Bytes>), Refused> {
+) -> Result<(Bytes, Option<Carried>, Option<Bytes>), Refused> {
     let text = raw.map_or("{}", RawValue::get);
     let untouched = || match raw {
         Some(raw) => body.slice_ref(raw.get().as_bytes()),
@@ -210,16 +229,21 @@ fn inputs(
     };
     let mut value: Value = match serde_json::from_str(text) {
         Ok(value) => value,
-        Err(error) => return Err(Refused::Syntax(format!("Failed to parse the input as JSON: {error}"))),
+        Err(error) => {
+            let error = placeless(&error);
+            return Err(Refused::Syntax(format!("Failed to parse the input as JSON: {error}")));
+        }
     };
     let changed = match schema {
         Some(schema) => schema.check(&mut value).map_err(Refused::Violations)?,
         None if value.is_object() => false,
         None => return Err(one(vec!["input".into()], format!("{value} is not of type \"object\""))),
     };
-    let input = if changed { Bytes::from(value.to_string()) } else { untouched() };
+    let large = schema.filter(|_| text.len() >= carried::LARGE);
+    let carried = large.and_then(|schema| carried::carry(&mut value, schema));
+    let input = if changed || carried.is_some() { Bytes::from(value.to_string()) } else { untouched() };
     let shown = match schema {
-        _ if input.len() > ECHO_MAX => None,
+        _ if input.len() > ECHO_MAX || carried.is_some() => None,
         Some(schema) if schema.has_secrets() => {
             schema.mask(&mut value);
             Some(Bytes::from(value.to_string()))
@@ -227,7 +251,7 @@ fn inputs(
         // A slice would keep the whole body.
         _ => Some(Bytes::copy_from_slice(&input)),
     };
-    Ok((input, shown))
+    Ok((input, carried, shown))
 }
 
 #[cfg(test)]
@@ -281,6 +305,16 @@ mod tests {
             ),
             ["body.id", "body.webhook", "body.webhook_events_filter", "body.context", "body.input.s"]
         );
+    }
+
+    #[test]
+    fn a_webhook_is_a_url_with_a_host() {
+        for good in ["http://h/x", "HTTPS://h:1", "http://[::1]/", "http://h/a b"] {
+            assert!(is_web(good), "{good}");
+        }
+        for bad in ["http://", "https://h:port/", "http://[::1", "httpx://h", "http://a b/", "ftp://h", "h"] {
+            assert!(!is_web(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -45,6 +45,18 @@ async fn a_full_queue_says_when_to_come_again() {
 }
 
 #[tokio::test]
+async fn a_compressed_body_is_refused_with_words() {
+    let rig = Rig::new(GATED, Settings::default()).await;
+    rig.health("READY").await;
+    let refused = rig.post("/predictions", "content-encoding: gzip\r\n", json!({"input": {}})).await;
+    assert_eq!(refused.status, 415);
+    assert!(refused.text.contains("`Content-Encoding: gzip`"), "{}", refused.text);
+    let taken = rig.post("/predictions", "content-encoding: identity\r\n", json!({"input": {}})).await;
+    assert_eq!(taken.status, 200);
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_canceled_while_it_waits_gives_its_room_back() {
     let rig = Rig::new(GATED, Settings { queue_bytes_max: 100_000, ..Settings::default() }).await;
     rig.health("READY").await;

@@ -73,11 +73,14 @@ fn not_for_containers(uri: &Uri) -> ErrorBody {
         .hint("a container may call the functions of its own app")
 }
 
+/// What a request carries in `Authorization: SCHEME TOKEN`, under one of these schemes.
+pub fn given_token<'a>(headers: &'a HeaderMap, schemes: &[&str]) -> Option<&'a str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    schemes.iter().any(|known| scheme.eq_ignore_ascii_case(known)).then(|| token.trim())
+}
+
 fn check(server: &Server, headers: &HeaderMap) -> Result<(), Failure> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
-    let given =
-        given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-    match given {
+    match given_token(headers, &["bearer"]) {
         Some(token) if server.token.matches(token) => {}
         Some(_) => {
             let error = ErrorBody::new(ErrorCode::Unauthorized, "the token is not this server's");

@@ -13,6 +13,7 @@ pub mod models;
 mod openapi;
 mod pages;
 mod routes;
+mod seal;
 mod serve;
 pub mod server;
 pub mod state;

@@ -147,6 +147,20 @@ async fn bad_bodies_say_where() {
     assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_FOUND, &"not-found".into()));
 }
 
+#[tokio::test]
+async fn a_state_that_no_call_has_is_refused() {
+    let world = world().await;
+    for (state, wanted) in [("queued", StatusCode::OK), ("nonsense", StatusCode::BAD_REQUEST)] {
+        let bearer = format!("Bearer {}", world.token);
+        let request = Request::get(format!("/api/calls?state={state}")).header("authorization", bearer);
+        let (status, body) = world.ask(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(status, wanted);
+        if wanted != StatusCode::OK {
+            assert!(body["error"]["hint"].as_str().unwrap().contains("timed_out"), "{body}");
+        }
+    }
+}
+
 /// Run with `UPDATE=1` to write the file anew.
 #[test]
 fn the_openapi_file_is_up_to_date() {

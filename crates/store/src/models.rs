@@ -160,7 +160,7 @@ pub trait ModelStore: Send + Sync {
     /// As [`ModelStore::write_prediction`], soon and without a word. When the disk refuses it is forgotten.
     fn note_prediction(&self, write: PredictionWrite);
     async fn prediction(&self, id: PredictionId) -> Result<Option<StoredPrediction>, StoreError>;
-    /// Without payloads that are not inline.
+    /// Without logs, and without payloads that are not inline.
     async fn predictions(&self, query: PredictionQuery) -> Result<Vec<StoredPrediction>, StoreError>;
     /// Those that have not ended, in the order of their ids, after that id. Without input and output.
     async fn unfinished_predictions(
@@ -168,7 +168,8 @@ pub trait ModelStore: Send + Sync {
         after: Option<PredictionId>,
         limit: u32,
     ) -> Result<Vec<Prediction>, StoreError>;
-    async fn set_example(&self, id: PredictionId, example: bool) -> Result<bool, StoreError>;
+    /// False: there is no such prediction.
+    async fn make_example(&self, id: PredictionId) -> Result<bool, StoreError>;
     /// Removes input, output, logs and files of so many predictions that ended before that time, oldest first. Gives how
     /// many there were.
     async fn remove_data(&self, ended_before_ms: u64, limit: u32) -> Result<u64, StoreError>;

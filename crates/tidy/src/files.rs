@@ -12,7 +12,7 @@ const GENERATED: &[&str] = &["Cargo.lock", "docs/openapi.json"];
 
 /// Hosts that an address in this tree may name. A mirror or a package index is none of them: it comes from the settings
 /// of the machine, and works there.
-const HOSTS: &[&str] = &["127.0.0.1", "localhost", "www.apache.org", "sh.rustup.rs"];
+const HOSTS: &[&str] = &["127.0.0.1", "169.254.169.254", "localhost", "www.apache.org", "sh.rustup.rs"];
 /// Endings of names that are nobody's, for tests and examples.
 const NOBODYS: &[&str] = &[".example", "example.com", ".invalid", ".test"];
 

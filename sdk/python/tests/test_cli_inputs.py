@@ -8,6 +8,7 @@ from cog_project import of, predictor
 from clunk._cli.errors import Exit
 from clunk._cli.inputs import LocalInput, describe, parse
 from clunk._cli.outputs import find_files, replaced, safe_name
+from clunk._cli.secrets import give
 from clunk._client.predictions import parse_events
 
 PARAMETERS = """s: str = "", n: int = Input(default=1, ge=0, le=9), f: float = 0.5, b: bool = False, p: Path = "https://x/y",
@@ -145,3 +146,24 @@ def test_events_in_pieces_of_any_size(size):
 
 def test_json_of_inputs_is_what_is_sent(document):
     assert json.dumps(parse(["n=1", "b=yes"], document)) == '{"n": 1, "b": true}'
+
+
+def test_secrets_of_a_build(tmp_path, monkeypatch):
+    (tmp_path / "t").write_bytes(b"a")
+    monkeypatch.setenv("TOKEN", "b")
+    mounts = [{"id": "one", "target": "/x"}, {"id": "two", "target": "/y"}, {"id": "other", "target": "/z"}]
+    recipe = {"steps": [{"kind": "workdir"}, {"kind": "run_commands", "secrets": mounts}]}
+    give(recipe, [f"id=one,src={tmp_path}/t", "type=env,id=two,env=TOKEN"])
+    assert [mount.get("content") for mount in mounts] == ["YQ==", "Yg==", None]
+    for word, message in (
+        ("id=three,env=TOKEN", "no command of build.run mounts the secret three"),
+        ("one", "does not say where"),
+        ("id=one", "does not say where"),
+        ("id=one,src=/t,env=TOKEN", "does not say where"),
+        ("id=one,env=NONE", "the environment has no NONE"),
+        ("id=one,src=/nowhere", "cannot read /nowhere: No such file or directory"),
+        ("id=one,src=/dev/zero", "has more than 1 MiB"),
+    ):
+        with pytest.raises(Exit) as caught:
+            give(recipe, [word])
+        assert message in caught.value.message

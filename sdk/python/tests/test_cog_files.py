@@ -2,6 +2,7 @@
 
 import base64
 import http.server
+import json
 import os
 import socket
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 
 import pytest
-from cog_driver import Model, models
+from cog_driver import Answer, Model, models
 from conftest import SDK
 from pythons import PYTHONS
 
@@ -131,6 +132,11 @@ def test_downloads(model, word, site):
     assert site.asked[0][0] == "/a%20b/cat.jpg?token=x" or len(site.asked) == 12
 
 
+def test_a_scheme_may_be_written_in_capitals(model, site):
+    answer = model(TEXT.format(word="def")).predict(a=site.page("/cat.txt", b"cat").replace("http:", "HTTP:"))
+    assert answer.error is None and answer.output[0][:3] == ["cat.txt", "cat", 3]
+
+
 def test_names_of_files(model, site):
     started = model(TEXT.format(word="def"))
     cases = [
@@ -209,6 +215,9 @@ def test_what_cannot_be_fetched_names_the_input_and_hides_the_query(model, site)
         ("http://", "not under a URL"),
         ("http://a:b@c/", "name and password"),
         ("http://127.0.0.1:port/", "no host with a port"),
+        ("http://169.254.169.254/latest?secret=1", "a link-local address"),
+        ("http://0xa9fea9fe/", "a link-local address"),
+        ("http://[fe80::1]/", "a link-local address"),
     ]
     for url, words in cases:
         kind, message = started.predict(a=url).error
@@ -398,3 +407,23 @@ def test_weights_that_are_a_url_are_fetched_once_when_they_are_read(site, tmp_pa
         assert len(site.asked) == 1
     finally:
         started.stop()
+
+
+@WORDS
+def test_files_that_come_with_the_call(model, word):
+    started = model(TEXT.format(word=word))
+    first, second = b"first" * 1_000_000, b"second" * 10
+    inputs = {"a": "data:image/png;base64,!0", "many": ["data:;base64,c21hbGw=", "data:;base64,!1"]}
+    places = {"data:image/png;base64,!0": [0, len(first)], "data:;base64,!1": [len(first), len(second)]}
+    body = json.dumps({"input": inputs, "context": {}, "files": places}).encode()
+    number = started.begin(raw=first + second + body, text=len(first + second))
+    started.answers_to[number] = Answer()
+    answer = started.finish(number)
+    assert answer.error is None
+    assert [each[:3] for each in answer.output] == [
+        ["file.png", "firstfirstfirstfirst", len(first)],
+        ["file.txt", "small", 5],
+        ["file.txt", "secondsecondsecondse", len(second)],
+    ]
+    assert not any(os.path.exists(each[3]) for each in answer.output)
+    assert started.predict(a="data:;base64,!0").error

@@ -10,6 +10,7 @@ import pytest
 import clunk
 from clunk import exception
 from clunk._resolve import DEBIAN_PYTHONS, Resolver
+from clunk.output import Output
 
 base = clunk.Image.debian_slim("3.11")
 
@@ -37,19 +38,9 @@ class FakeClient:
         return None, iter([{"type": "done", "image": "im-1", "cached": True}])
 
 
-class Silence:
-    def say(self, text):
-        pass
-
-    def build(self):
-        from clunk.output import _SilentBuild
-
-        return _SilentBuild()
-
-
 def recipe(image):
     client = FakeClient()
-    assert Resolver(client, Silence()).image_id(image) == "im-1"
+    assert Resolver(client, Output(words=False)).image_id(image) == "im-1"
     return client.recipe, client
 
 

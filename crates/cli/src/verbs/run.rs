@@ -15,7 +15,8 @@ use crate::ui::{self, Output};
 use crate::{embed, home, launch};
 
 /// Options of ours that have a value.
-const WITH_VALUE: [&str; 8] = ["-i", "--input", "-o", "--output", "-n", "--name", "-w", "--write-result"];
+const WITH_VALUE: [&str; 9] =
+    ["--secret", "-i", "--input", "-o", "--output", "-n", "--name", "-w", "--write-result"];
 
 pub fn run(args: Run, output: Output) -> anyhow::Result<ExitCode> {
     let (ours, _) = split(&args.words);

@@ -1,6 +1,6 @@
 //! `build`: what a model's image is made of.
 
-use super::config::{Build, DEFAULT_PYTHON, Placed, Python, number};
+use super::config::{Build, Command, DEFAULT_PYTHON, Mount, Placed, Python, number};
 use super::read::{Reader, Table};
 use super::yaml::{Kind, Node};
 
@@ -139,36 +139,60 @@ impl Reader<'_> {
         packages
     }
 
-    fn commands(&mut self, table: &Table, key: &str) -> Vec<Placed> {
+    fn commands(&mut self, table: &Table, key: &str) -> Vec<Command> {
         let field = format!("build.{key}");
         let Some(items) = table.get(key).and_then(|node| self.list(&field, node)) else { return Vec::new() };
         let mut commands = Vec::new();
         for item in items {
             let Kind::Map(_) = item.kind else {
-                commands.extend(self.text(&field, item).map(|text| Placed { text, at: item.at }));
+                commands.extend(self.text(&field, item).map(|text| Command { text, mounts: Vec::new() }));
                 continue;
             };
             let Some(table) = self.table(&field, item, &["command", "mounts"]) else { continue };
+            let mounts = self.mounts(&table, &format!("{field}.mounts"));
             let field = format!("{field}.command");
             match table.get("command") {
                 Some(node) => {
-                    commands.extend(self.text(&field, node).map(|text| Placed { text, at: node.at }));
+                    commands.extend(self.text(&field, node).map(|text| Command { text, mounts }));
                 }
                 None => {
                     self.problems.error(item.at, format!("missing \"{field}\""), "add the command to run")
                 }
             }
-            if let Some(mounts) =
-                table.get("mounts").filter(|node| !matches!(&node.kind, Kind::List(list) if list.is_empty()))
-            {
-                self.problems.unsupported(
-                    mounts.at,
-                    format!("invalid {key} mounts: commands of a build cannot be given secrets"),
-                    "take the secret out of the build: pass it to the model as an input of type Secret",
-                );
-            }
         }
         commands
+    }
+
+    /// The secrets of a command: `{type: secret, id, target}`.
+    fn mounts(&mut self, table: &Table, field: &str) -> Vec<Mount> {
+        let Some(items) = table.get("mounts").and_then(|node| self.list(field, node)) else {
+            return Vec::new();
+        };
+        let mut mounts = Vec::new();
+        for item in items {
+            let Some(mount) = self.table(field, item, &["type", "id", "target"]) else { continue };
+            let mut text = |key: &str| match mount.get(key) {
+                Some(node) => self.text(&format!("{field}.{key}"), node),
+                None => {
+                    let hint = "write it as {type: secret, id: NAME, target: /PATH}";
+                    self.problems.error(item.at, format!("missing \"{field}.{key}\""), hint);
+                    None
+                }
+            };
+            let (Some(kind), Some(id), Some(target)) = (text("type"), text("id"), text("target")) else {
+                continue;
+            };
+            if kind != "secret" {
+                let hint = "only secrets can be mounted: type: secret";
+                self.problems.unsupported(item.at, format!("invalid {field}.type {kind:?}"), hint);
+            } else if !target.starts_with('/') || target.split('/').any(|part| part == "..") {
+                let hint = "write an absolute path, such as /run/secrets/token";
+                self.invalid(item.at, &format!("{field}.target"), &target, "not an absolute path", hint);
+            } else {
+                mounts.push(Mount { id, target });
+            }
+        }
+        mounts
     }
 
     fn cuda(&mut self, node: &Node) -> Option<String> {

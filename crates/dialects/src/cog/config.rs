@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde::ser::SerializeMap;
 
 use super::problem::Problems;
 use super::project::{Found, Project, clean};
@@ -61,9 +62,9 @@ pub struct Build {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub system_packages: Vec<Placed>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub pre_install: Vec<Placed>,
+    pub pre_install: Vec<Command>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub run: Vec<Placed>,
+    pub run: Vec<Command>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,6 +83,33 @@ pub struct Placed {
 impl Serialize for Placed {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.text)
+    }
+}
+
+/// A command of the build. Written as it stands in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    pub text: String,
+    pub mounts: Vec<Mount>,
+}
+
+/// A secret that a command finds at a path.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "type", rename = "secret")]
+pub struct Mount {
+    pub id: String,
+    pub target: String,
+}
+
+impl Serialize for Command {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.mounts.is_empty() {
+            return serializer.serialize_str(&self.text);
+        }
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("command", &self.text)?;
+        map.serialize_entry("mounts", &self.mounts)?;
+        map.end()
     }
 }
 

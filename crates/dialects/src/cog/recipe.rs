@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use clunk_core::recipe::{Base, PipInstall, Recipe, Step};
+use clunk_core::recipe::{Base, PipInstall, Recipe, SecretFile, Step};
 
-use super::config::{Build, CogConfig, Placed, Python};
+use super::config::{Build, CogConfig, Command, Mount, Python};
 use super::problem::Problems;
 use super::project::Project;
 use super::requirements::{Flattener, Requirements};
@@ -72,8 +72,16 @@ fn system_packages(build: &Build, requirements: &Requirements) -> Vec<String> {
 }
 
 /// One layer for each command: an edit of the last one does not run the first one again.
-fn commands(commands: &[Placed]) -> impl Iterator<Item = Step> {
-    commands.iter().map(|command| Step::RunCommands { commands: vec![command.text.clone()] })
+fn commands(commands: &[Command]) -> impl Iterator<Item = Step> {
+    commands.iter().map(|command| Step::RunCommands {
+        commands: vec![command.text.clone()],
+        secrets: command.mounts.iter().map(secret).collect(),
+    })
+}
+
+/// What it holds is given by who builds.
+fn secret(mount: &Mount) -> SecretFile {
+    SecretFile { id: mount.id.clone(), target: mount.target.clone(), content: None }
 }
 
 fn requirements(build: &Build, project: &dyn Project, problems: &mut Problems) -> Requirements {

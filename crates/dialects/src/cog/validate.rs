@@ -3,6 +3,8 @@
 //! The schema is OpenAPI 3.0, where `nullable` stands beside a type. A null for a nullable input is taken out before the
 //! rest is validated, so that the message for any other value names the one type that was asked for.
 
+mod formats;
+
 use std::collections::HashMap;
 
 use jsonschema::error::ValidationErrorKind;
@@ -19,11 +21,6 @@ const MESSAGE_MAX: usize = 1 << 10;
 const REFERENCES_MAX: usize = 8;
 /// Values of a schema whose references have been followed: a hundred times those of a large model.
 const NODES_MAX: usize = 50_000;
-/// The format of a value that the model gets as a file.
-const FILE: &str = "file-url";
-/// How such a value begins. A path would be opened where the model runs: a caller could read any file there.
-const FILE_SCHEMES: [&str; 3] = ["http://", "https://", "data:"];
-
 /// One rule that an input breaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Violation {
@@ -64,6 +61,8 @@ pub struct InputSchema {
 struct Property {
     nullable: bool,
     secret: bool,
+    /// A file, or a list of files.
+    file: bool,
 }
 
 impl InputSchema {
@@ -85,7 +84,9 @@ impl InputSchema {
             .into_iter()
             .flatten()
             .map(|(name, schema)| {
-                let property = Property { nullable: flag(schema, "nullable"), secret: is_secret(schema) };
+                let file = schema["format"] == "uri" || schema["items"]["format"] == "uri";
+                let property =
+                    Property { nullable: flag(schema, "nullable"), secret: is_secret(schema), file };
                 (name.clone(), property)
             })
             .collect();
@@ -93,11 +94,9 @@ impl InputSchema {
         let required = names.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
         if let Some(declared) = resolved["properties"].as_object_mut() {
             declared.values_mut().for_each(allow_inner_nulls);
-            declared.values_mut().for_each(only_file_formats);
+            declared.values_mut().for_each(formats::only_known);
         }
-        let is_file = |text: &str| FILE_SCHEMES.iter().any(|scheme| text.starts_with(scheme));
-        let options = jsonschema::options().with_format(FILE, is_file).should_validate_formats(true);
-        let built = options.build(&resolved);
+        let built = formats::options().build(&resolved);
         let validator = built.map_err(|error| wrong(format!("{error} (at {})", error.instance_path)))?;
         let secrets = properties.values().any(|property| property.secret);
         Ok(Some(Self { validator, properties, required, secrets }))
@@ -154,6 +153,11 @@ impl InputSchema {
         found
     }
 
+    /// Whether the model gets an input as a file, or as a list of files.
+    pub fn is_file(&self, name: &str) -> bool {
+        self.properties.get(name).is_some_and(|property| property.file)
+    }
+
     /// Whether some inputs are secret.
     pub fn has_secrets(&self) -> bool {
         self.secrets
@@ -179,7 +183,9 @@ impl InputSchema {
 fn message(error: &ValidationError<'_>) -> String {
     let mut text = match &error.kind {
         ValidationErrorKind::Enum { options } => format!("{} is not one of {options}", error.instance),
-        ValidationErrorKind::Format { .. } => format!("{} is not an http, https or data URL", error.instance),
+        ValidationErrorKind::Format { format } => {
+            format!("{} is not {}", error.instance, formats::words(format))
+        }
         _ => error.to_string(),
     };
     if text.len() > MESSAGE_MAX {
@@ -255,22 +261,6 @@ fn allow_null(schema: &mut Value) {
         schema["type"] = serde_json::json!([kind, "null"]);
     }
     allow_inner_nulls(schema);
-}
-
-/// Leaves the format of files alone to be checked: what other formats say, the model's own annotations know better.
-fn only_file_formats(schema: &mut Value) {
-    match schema {
-        Value::Object(members) => {
-            match members.get("format").and_then(Value::as_str) {
-                Some("uri") => members["format"] = FILE.into(),
-                Some(_) => _ = members.remove("format"),
-                None => {}
-            }
-            members.values_mut().for_each(only_file_formats);
-        }
-        Value::Array(items) => items.iter_mut().for_each(only_file_formats),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }
 
 #[cfg(test)]

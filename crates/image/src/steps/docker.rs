@@ -40,7 +40,8 @@ pub(crate) async fn line(
             let argv = words(form, &progress.shell);
             let env =
                 progress.args.clone().into_iter().filter(|(name, _)| !chain.config.env.contains_key(name));
-            return run::program(inner, chain, key, argv, env.collect(), title, progress).await;
+            let program = run::Program { argv, env: env.collect(), secrets: Vec::new() };
+            return run::run(inner, chain, key, program, title, progress).await;
         }
         Kind::Copy(copy) => {
             let context = context.ok_or_else(|| {

@@ -1,13 +1,19 @@
 //! run_commands and run_function.
 
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clunk_core::Digest;
-use clunk_core::recipe::RunFunction;
+use clunk_core::recipe::{RunFunction, SecretFile};
 
 use super::StepJob;
 use crate::ImageError;
+use crate::context::Context;
 use crate::image::{Chain, LayerRef};
 use crate::images::Inner;
 use crate::progress::Progress;
@@ -27,32 +33,68 @@ pub(crate) async fn commands(
     chain: &mut Chain,
     step: Digest,
     commands: Vec<String>,
+    secrets: Vec<SecretFile>,
     title: &str,
     progress: &mut Progress<'_>,
 ) -> Result<(), ImageError> {
     let argv = ["/bin/sh", "-c", COMMANDS, "run_commands"].into_iter().map(String::from).chain(commands);
     let key = chain.next_key(step, None);
-    program(inner, chain, key, argv.collect(), Vec::new(), title, progress).await
+    let program = Program { argv: argv.collect(), env: Vec::new(), secrets };
+    run(inner, chain, key, program, title, progress).await
+}
+
+/// What a step runs.
+pub(crate) struct Program {
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub secrets: Vec<SecretFile>,
 }
 
 /// Runs a program on the chain; what it changes is the layer.
-pub(crate) async fn program(
+pub(crate) async fn run(
     inner: &Arc<Inner>,
     chain: &mut Chain,
     key: Digest,
-    argv: Vec<String>,
-    env: Vec<(String, String)>,
+    program: Program,
     title: &str,
     progress: &mut Progress<'_>,
 ) -> Result<(), ImageError> {
     let (context, below, owned) = (inner.context.clone(), chain.clone(), title.to_string());
     let work = |log| async move {
-        let mut job = StepJob::new(&context, &below)?.argv(argv);
+        let mut job = StepJob::new(&context, &below)?.argv(program.argv);
         job.job.env.extend(context.host.indexes.clone());
-        job.job.env.extend(env);
+        job.job.env.extend(program.env);
+        for (index, secret) in program.secrets.into_iter().enumerate() {
+            job = mount_secret(job, &context, index, secret)?;
+        }
         job.run(key, owned, log, |_| None).await
     };
     super::layer(inner, chain, key, title, progress, work).await
+}
+
+/// A file beside the layer, for the container's root alone, that goes with the step.
+fn mount_secret(
+    job: StepJob,
+    context: &Context,
+    index: usize,
+    secret: SecretFile,
+) -> Result<StepJob, ImageError> {
+    let bad = |message: String, hint: String| ImageError::BadRecipe { message, hint };
+    let id = &secret.id;
+    let content = secret.content.ok_or_else(|| {
+        bad(format!("the command needs the secret `{id}`"), format!("give it: --secret id={id},src=FILE"))
+    })?;
+    let content = STANDARD.decode(content).map_err(|error| {
+        bad(format!("the secret `{id}` is not in base 64: {error}"), "encode what the file holds".into())
+    })?;
+    let path = job.scratch.mount(&format!("secret-{index}"), &context.layers.ids)?.join("content");
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o400).open(&path)?;
+        file.write_all(&content)?;
+        context.layers.ids.give_to_root(&path)
+    };
+    write().map_err(|error| ImageError::io("write a secret", &path, error))?;
+    Ok(job.mount(path, &secret.target, true))
 }
 
 pub(crate) async fn function(

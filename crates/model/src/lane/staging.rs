@@ -34,8 +34,9 @@ impl Lane {
             let Some(payload) = prediction.payload() else { continue };
             let number = work.next;
             work.next += 1;
+            let call = self.dispatch(number, prediction.control.clone(), payload);
             work.staged.push_back((number, prediction));
-            replica.send(&[self.dispatch(number, String::new(), payload)], false);
+            replica.send(&[call], false);
         }
     }
 }

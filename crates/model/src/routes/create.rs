@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use clunk_core::error::ErrorCode;
 use clunk_dialects::cog::validate::Violation;
 use futures_util::FutureExt;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
@@ -165,6 +165,11 @@ async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming, named: bool
             let text = "Expected request with `Content-Type: application/json`";
             return Err(answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, text));
         }
+    }
+    if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        let coding = coding.to_str().unwrap_or_default();
+        let text = format!("the body has `Content-Encoding: {coding}`; send it without, not compressed");
+        return Err(answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, &text));
     }
     let body = whole(body).await?;
     if body.len() < LARGE {

@@ -10,15 +10,15 @@ use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::function::{CogTask, FunctionSpec};
 use clunk_core::id::FunctionId;
 use clunk_core::model::{
-    Configuration, InputProblem, Kind, Model, ModelName, ModelTexts, Page, Prediction, PredictionId,
-    PushAnswer, PushVersion, Version, Visibility,
+    Configuration, InputProblem, Kind, Model, ModelName, ModelTexts, Page, PredictionId, PushAnswer,
+    PushVersion, Version, Visibility,
 };
 use clunk_dialects::cog::validate::{InputSchema, Violation};
-use clunk_store::models::{ModelChange, ModelOrder, PredictionQuery, Removal};
+use clunk_store::models::{ModelChange, ModelOrder, Removal};
 use serde_json::Value;
 
 use super::lists::{self, MAX_LISTED};
-use super::{ModelSort, Models, NewModel, Refusal};
+use super::{GPU_SKU, ModelSort, Models, NewModel, Refusal};
 use crate::answer::{not_found, store_error};
 use crate::engine::{App, AppPlan, Haste};
 
@@ -200,7 +200,7 @@ impl Models {
         found.map_err(|error| store_error(&error))
     }
 
-    async fn change(&self, name: &ModelName, change: ModelChange) -> Result<Model, ErrorBody> {
+    pub(super) async fn change(&self, name: &ModelName, change: ModelChange) -> Result<Model, ErrorBody> {
         self.store.change_model(name, change).await.map_err(|error| store_error(&error))?;
         self.model(name).await
     }
@@ -228,19 +228,6 @@ impl Models {
         Ok(model)
     }
 
-    /// Sets or takes away the example that stands for the model.
-    pub async fn set_default_example(
-        &self,
-        name: &ModelName,
-        example: Option<PredictionId>,
-    ) -> Result<Model, ErrorBody> {
-        if let Some(id) = example {
-            self.add_example(name, id).await?;
-        }
-        let change = ModelChange { default_example: Some(example), ..ModelChange::default() };
-        self.change(name, change).await
-    }
-
     /// Fails with `in-use` while it has versions.
     pub async fn delete_model(&self, name: &ModelName) -> Result<(), ErrorBody> {
         let _alone = self.pushing.lock().await;
@@ -266,7 +253,7 @@ impl Models {
         // What has begun is finished, also when its caller goes away.
         let pushed = tokio::spawn(async move {
             let _alone = models.pushing.lock().await;
-            models.ensure_model(&name, visibility).await?;
+            models.ensure_model(&name, visibility, &push.predict).await?;
             let created = models.add_version(&name, id, push, None).await?;
             models.update_model(&name, texts, visibility).await?;
             Ok(PushAnswer { id, created, model: name.to_string() })
@@ -274,14 +261,24 @@ impl Models {
         pushed.await.map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?
     }
 
-    async fn ensure_model(&self, name: &ModelName, visibility: Option<Visibility>) -> Result<(), ErrorBody> {
+    async fn ensure_model(
+        &self,
+        name: &ModelName,
+        visibility: Option<Visibility>,
+        predict: &FunctionSpec,
+    ) -> Result<(), ErrorBody> {
         if self.store.model(name).await.map_err(|error| store_error(&error))?.is_some() {
             return Ok(());
         }
+        // A project that asks for a GPU which is not here is refused, rather than put on the processor.
+        self.engine.room.check(predict)?;
+        let wants_gpu = !predict.resources.gpu.is_empty();
+        let gpu =
+            self.hardware().into_iter().map(|hardware| hardware.sku).find(|sku| sku.starts_with(GPU_SKU));
         let new = NewModel {
             name: name.clone(),
             visibility: visibility.unwrap_or_default(),
-            hardware: None,
+            hardware: gpu.filter(|_| wants_gpu),
             texts: ModelTexts::default(),
         };
         match self.create_model(new).await {
@@ -321,12 +318,17 @@ impl Models {
         };
         // A schema that cannot be used is refused before anybody can ask for a prediction.
         let loaded = Arc::new(Loaded::new(version.clone())?);
-        match known {
+        match &known {
             // Its image was gone, and has been built again.
             Some(_) => self.store.change_version(version).await,
             None => self.store.add_version(version).await,
         }
         .map_err(|error| store_error(&error))?;
+        for function in known.iter().flat_map(Version::functions) {
+            if Some(function) != train_function {
+                self.engine.retire_function(function).await?;
+            }
+        }
         self.cache.put(loaded);
         self.scale(&self.model(name).await?).await?;
         Ok(created)
@@ -339,9 +341,11 @@ impl Models {
         push: &PushVersion,
     ) -> Result<(Arc<App>, FunctionId, Option<FunctionId>), ErrorBody> {
         // Named after its version: no two versions share a function, and logs and usage say which one it was.
-        let served = |spec: &FunctionSpec, task: CogTask| FunctionSpec {
-            name: format!("{}-{}", task.name(), id.short()),
-            ..spec.clone()
+        let hardware = self.model(name).await?.configuration.hardware;
+        let served = |spec: &FunctionSpec, task: CogTask| {
+            let mut spec = FunctionSpec { name: format!("{}-{}", task.name(), id.short()), ..spec.clone() };
+            super::put_on(&mut spec, &hardware);
+            spec
         };
         let predict = served(&push.predict, CogTask::Predict);
         let app = self.app_for(&name.to_string(), name.owner(), &predict).await?;
@@ -381,7 +385,10 @@ impl Models {
     pub(super) async fn scale(&self, model: &Model) -> Result<(), ErrorBody> {
         let Some(latest) = model.latest_version else { return Ok(()) };
         let Some(app) = self.app_named(&model.name.to_string()) else { return Ok(()) };
-        let newest = self.loaded(latest).await?.version.predict_function;
+        let newest = match self.cache.get(latest) {
+            Some(loaded) => loaded.version.predict_function,
+            None => self.stored_version(latest).await?.predict_function,
+        };
         for pool in app.pools().into_iter().filter(|pool| pool.spec.entry.cog == Some(CogTask::Predict)) {
             let min = if pool.id == newest { model.configuration.min_instances } else { 0 };
             let max = Some(model.configuration.max_instances).filter(|max| *max > 0);
@@ -398,13 +405,17 @@ impl Models {
         Ok(self.loaded(id).await?.version.clone())
     }
 
+    /// As it is written down: also one whose schemas this version of Clunk cannot use.
+    async fn stored_version(&self, id: Digest) -> Result<Version, ErrorBody> {
+        let found = self.store.version(id).await.map_err(|error| store_error(&error))?;
+        found.ok_or_else(|| not_found(format_args!("version {}", id.short())).0)
+    }
+
     pub(super) async fn loaded(&self, id: Digest) -> Result<Arc<Loaded>, ErrorBody> {
         if let Some(loaded) = self.cache.get(id) {
             return Ok(loaded);
         }
-        let found = self.store.version(id).await.map_err(|error| store_error(&error))?;
-        let version = found.ok_or_else(|| not_found(format_args!("version {}", id.short())).0)?;
-        let loaded = Arc::new(Loaded::new(version)?);
+        let loaded = Arc::new(Loaded::new(self.stored_version(id).await?)?);
         self.cache.put(loaded.clone());
         Ok(loaded)
     }
@@ -424,8 +435,8 @@ impl Models {
 
     /// Fails with `in-use` while a deployment runs it. Its predictions stay, those that wait are canceled.
     pub async fn delete_version(&self, name: &ModelName, id: Digest) -> Result<(), ErrorBody> {
-        let _alone = self.pushing.lock().await;
-        let version = self.version(id).await?;
+        let alone = self.pushing.lock().await;
+        let version = self.stored_version(id).await?;
         if version.model != *name {
             return Err(not_found(format_args!("version {} of {name}", id.short())).0);
         }
@@ -433,47 +444,12 @@ impl Models {
         let hint = "move the deployment to another version, or delete it first";
         removed(removal, &format!("version {} of {name}", id.short()), hint)?;
         self.cache.remove(id);
-        for function in [Some(version.predict_function), version.train_function].into_iter().flatten() {
+        for function in version.functions() {
             self.engine.retire_function(function).await?;
         }
-        self.reconcile().await?;
-        self.scale(&self.model(name).await?).await
-    }
-
-    /// Succeeded predictions that its author chose to show.
-    pub async fn examples(
-        &self,
-        name: &ModelName,
-        cursor: Option<&str>,
-        limit: u32,
-    ) -> Result<Page<Prediction>, ErrorBody> {
-        self.model(name).await?;
-        let (seek, limit) = (lists::seek(cursor)?, limit.clamp(1, MAX_LISTED));
-        let query = PredictionQuery {
-            kind: Kind::Prediction,
-            model: Some(name.clone()),
-            version: None,
-            source: None,
-            created_after_ms: None,
-            created_before_ms: None,
-            examples: true,
-            seek: seek.clone(),
-            limit,
-        };
-        let found = self.store.predictions(query).await.map_err(|error| store_error(&error))?;
-        Ok(lists::page(self.listed(found), seek.as_ref(), limit))
-    }
-
-    pub async fn add_example(&self, name: &ModelName, example: PredictionId) -> Result<(), ErrorBody> {
-        let prediction = self.prediction(example).await?;
-        if prediction.model != *name {
-            return Err(not_found(format_args!("prediction {example} of {name}")).0);
-        }
-        if prediction.data_removed {
-            let text = format!("the data of prediction {example} was removed: it shows nothing any more");
-            return Err(ErrorBody::new(ErrorCode::BadRequest, text));
-        }
-        self.store.set_example(example, true).await.map(drop).map_err(|error| store_error(&error))
+        self.scale(&self.model(name).await?).await?;
+        drop(alone);
+        self.reconcile(|record| record.version == id).await
     }
 }
 

@@ -30,9 +30,7 @@ fn release_spec(version: &Version, configuration: &Configuration, number: u32) -
     spec.policy.min_containers = configuration.min_instances;
     spec.policy.max_containers =
         Some(configuration.max_instances).filter(|max| *max > 0).or(spec.policy.max_containers);
-    if let Some(kind) = super::gpu_kind(&configuration.hardware) {
-        spec.resources.gpu = vec![kind];
-    }
+    super::put_on(&mut spec, &configuration.hardware);
     spec
 }
 
@@ -129,13 +127,14 @@ impl Models {
     }
 
     pub async fn delete_deployment(&self, name: &ModelName) -> Result<(), ErrorBody> {
-        let _alone = self.pushing.lock().await;
+        let alone = self.pushing.lock().await;
         let removal = self.store.delete_deployment(name).await.map_err(|error| store_error(&error))?;
         catalogue::removed(removal, &format!("deployment {name}"), "")?;
         if let Some(app) = self.app_named(&app_name(name)) {
             app.stop(Haste::AtOnce).await;
         }
-        self.reconcile().await
+        drop(alone);
+        self.reconcile(|record| record.deployment.as_ref().is_some_and(|(of, _)| of == name)).await
     }
 
     /// Older releases keep nothing warm, and go when they have nothing left to do. `pushing` is held, and the deployment

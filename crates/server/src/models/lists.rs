@@ -1,11 +1,26 @@
 //! Parts of lists, and the cursors between them.
 
 use clunk_core::error::{ErrorBody, ErrorCode};
-use clunk_core::model::Page;
+use clunk_core::model::{ModelName, Page};
 use clunk_store::models::{ListKey, Listed, Seek};
+
+use super::Models;
 
 /// Entries of one part.
 pub const MAX_LISTED: u32 = 200;
+
+/// Versions that are told to whoever named one that is not there.
+const TOLD_VERSIONS: u32 = 3;
+
+impl Models {
+    /// What whoever named a wrong version of a model should know; None when there is no version, or no such model.
+    pub async fn newest_versions(&self, name: &ModelName) -> Option<String> {
+        let found = self.versions(name, None, TOLD_VERSIONS).await.ok()?.results;
+        let ids: Vec<_> = found.iter().map(|version| version.id.to_string()).collect();
+        let text = ids.join(", ");
+        (!ids.is_empty()).then(|| format!("a version is 64 hex digits; the newest of {name}: {text}"))
+    }
+}
 
 fn cursor(newer: bool, key: ListKey) -> String {
     format!("{}{:x}.{:x}", if newer { 'n' } else { 'o' }, key.time_ms, key.number)

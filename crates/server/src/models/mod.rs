@@ -9,6 +9,7 @@
 mod asked;
 mod catalogue;
 mod deployments;
+mod examples;
 mod files;
 mod follow;
 mod links;
@@ -17,6 +18,7 @@ mod live;
 mod outputs;
 mod predictions;
 mod sweep;
+mod targets;
 #[cfg(test)]
 mod tests;
 mod trainings;
@@ -28,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use clunk_core::error::{ErrorBody, ErrorCode};
+use clunk_core::function::FunctionSpec;
 use clunk_core::model::{Hardware, InputProblem, Prediction};
 use clunk_core::placement::GpuGroup;
 use clunk_store::{Blobs, ModelStore};
@@ -150,7 +153,7 @@ impl Models {
 
     /// Takes up what the last server left, and begins what runs beside requests. The engine's apps have been restored.
     pub async fn start(&self) -> Result<(), ErrorBody> {
-        self.reconcile().await?;
+        self.reconcile(|_| true).await?;
         self.scale_all().await?;
         self.started.store(true, Ordering::Release);
         tokio::spawn(keep_deadlines(self.me()));
@@ -183,7 +186,27 @@ impl Models {
     }
 }
 
-/// The kind of GPU that a `sku` names.
-fn gpu_kind(sku: &str) -> Option<String> {
-    sku.strip_prefix(GPU_SKU).map(str::to_uppercase)
+/// Has a function's containers run on what a `sku` names. How many GPUs it asks for is the project's to say.
+fn put_on(spec: &mut FunctionSpec, sku: &str) {
+    spec.resources.gpu = gpus_of(&spec.resources.gpu, sku);
+}
+
+fn gpus_of(asked: &[String], sku: &str) -> Vec<String> {
+    let Some(kind) = sku.strip_prefix(GPU_SKU).map(str::to_uppercase) else { return Vec::new() };
+    let count = asked.iter().find_map(|one| one.split_once(':').map(|(_, count)| count));
+    vec![count.map_or_else(|| kind.clone(), |count| format!("{kind}:{count}"))]
+}
+
+#[cfg(test)]
+mod hardware_tests {
+    use super::gpus_of;
+
+    #[test]
+    fn hardware_decides_over_gpus_and_the_project_over_their_number() {
+        let none: [&str; 0] = [];
+        assert_eq!(gpus_of(&[], "gpu-h200"), ["H200"]);
+        assert_eq!(gpus_of(&["any:2".into()], "gpu-l4"), ["L4:2"]);
+        assert_eq!(gpus_of(&["any".into()], "gpu-l4"), ["L4"]);
+        assert_eq!(gpus_of(&["any".into()], "cpu"), none);
+    }
 }

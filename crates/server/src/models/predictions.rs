@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::catalogue::Loaded;
 use super::lists::{self, MAX_LISTED};
 use super::live::{Letter, Live};
-use super::{Models, NewPrediction, PredictionFilter, Refusal, Target, outputs, work};
+use super::{Models, NewPrediction, PredictionFilter, Refusal, Target, outputs, targets, work};
 use crate::answer::{not_found, store_error};
 use crate::engine::durable;
 
@@ -74,6 +74,25 @@ impl Accepted {
     }
 }
 
+/// What is in memory counts, unless the disk has the end already.
+fn overlay(prediction: &mut Prediction, live: &Live) {
+    let record = live.record();
+    if let Some(record) = record.as_ref().filter(|_| !prediction.status.is_terminal()) {
+        let input = std::mem::take(&mut prediction.input);
+        *prediction = Prediction { input, ..record.clone() };
+    }
+}
+
+/// The same without what may be large.
+fn overlay_listed(prediction: &mut Prediction, live: &Live) {
+    let mut locked = live.record();
+    let Some(record) = locked.as_mut().filter(|_| !prediction.status.is_terminal()) else { return };
+    let large = (std::mem::take(&mut record.logs), record.output.take());
+    let input = std::mem::take(&mut prediction.input);
+    *prediction = Prediction { input, ..record.clone() };
+    (record.logs, record.output) = large;
+}
+
 impl Models {
     /// Accepts a prediction: it is on disk when this returns, and ends whatever happens to this server.
     pub async fn create(&self, new: NewPrediction) -> Result<Prediction, Refusal> {
@@ -127,6 +146,9 @@ impl Models {
 
     /// Writes it down and submits its call. Its caller may go away: what has begun is finished.
     pub(super) async fn accept(&self, accepted: Accepted) -> Result<Prediction, Refusal> {
+        if let Some(webhook) = &accepted.webhook {
+            targets::check(&webhook.url)?;
+        }
         let models = self.me();
         let written = tokio::spawn(async move { models.write_down(accepted).await });
         let written =
@@ -168,18 +190,9 @@ impl Models {
         let stored = self.stored(id).await?;
         let mut prediction = self.opened(stored).await?;
         if let Some(live) = self.lives.get(id) {
-            self.overlay(&mut prediction, &live);
+            overlay(&mut prediction, &live);
         }
         Ok(prediction)
-    }
-
-    /// What is in memory counts, unless the disk has the end already.
-    fn overlay(&self, prediction: &mut Prediction, live: &Live) {
-        let record = live.record();
-        if let Some(record) = record.as_ref().filter(|_| !prediction.status.is_terminal()) {
-            let input = std::mem::take(&mut prediction.input);
-            *prediction = Prediction { input, ..record.clone() };
-        }
     }
 
     async fn stored(&self, id: PredictionId) -> Result<StoredPrediction, ErrorBody> {
@@ -222,7 +235,7 @@ impl Models {
     /// As it is now, with its input.
     pub(super) async fn full(&self, live: &Live) -> Result<Prediction, ErrorBody> {
         let mut prediction = self.opened(self.stored(live.id).await?).await?;
-        self.overlay(&mut prediction, live);
+        overlay(&mut prediction, live);
         Ok(prediction)
     }
 
@@ -245,14 +258,14 @@ impl Models {
         Ok(lists::page(self.listed(found), seek.as_ref(), limit))
     }
 
-    /// Entries of a list: as they are in memory, where they are.
+    /// Entries of a list: as they are in memory, where they are, without logs and without the output so far.
     pub(super) fn listed(&self, found: Vec<StoredPrediction>) -> Vec<(ListKey, Prediction)> {
         let entry = |stored: StoredPrediction| {
             let mut record = stored.record;
             record.input = outputs::inline(stored.input.as_ref()).unwrap_or_default();
             record.output = outputs::inline(stored.output.as_ref());
             if let Some(live) = self.lives.get(record.id) {
-                self.overlay(&mut record, &live);
+                overlay_listed(&mut record, &live);
             }
             (ListKey::of_prediction(record.id), record)
         };

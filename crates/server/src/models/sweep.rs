@@ -134,16 +134,16 @@ impl Models {
         }
     }
 
-    /// Compares predictions that have not ended with their calls. For the start of a server, and whenever calls were ended
-    /// on disk.
-    pub(super) async fn reconcile(&self) -> Result<(), ErrorBody> {
+    /// Compares those predictions that have not ended with their calls. For the start of a server, and whenever calls were
+    /// ended on disk.
+    pub async fn reconcile(&self, concerns: impl Fn(&Prediction) -> bool) -> Result<(), ErrorBody> {
         let mut after = None;
         loop {
             let found = self.store.unfinished_predictions(after, PAGE).await;
             let found = found.map_err(|error| store_error(&error))?;
             after = found.last().map(|record| record.id);
             let last = found.len() < PAGE as usize;
-            for record in found {
+            for record in found.into_iter().filter(&concerns) {
                 self.reconcile_one(record).await?;
             }
             if last {

@@ -15,8 +15,8 @@ use clunk_core::model::{Prediction, PredictionId, WebhookEvent};
 use clunk_store::models::DueWebhook;
 use tokio::sync::Semaphore;
 
-use super::Models;
 use super::live::{Hooks, Live};
+use super::{Models, targets};
 use crate::answer::store_error;
 
 /// Between two events `output` or `logs` of one prediction.
@@ -53,6 +53,7 @@ impl Sender {
             .user_agent(concat!("clunk/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .timeout(REQUEST_LIMIT)
+            .dns_resolver(Arc::new(targets::Resolver))
             .build()
             .map_err(|error| {
                 ErrorBody::new(
@@ -69,6 +70,23 @@ impl Sender {
 
     fn events(&self) -> std::sync::MutexGuard<'_, HashSet<PredictionId>> {
         self.sending.events.lock().expect("no panic while locked")
+    }
+}
+
+/// Why a webhook was not taken.
+struct Refused {
+    why: String,
+    /// No later try would fare better.
+    for_good: bool,
+}
+
+impl Refused {
+    fn now(why: String) -> Self {
+        Self { why, for_good: false }
+    }
+
+    fn for_good(why: String) -> Self {
+        Self { why, for_good: true }
     }
 }
 
@@ -108,8 +126,9 @@ impl Models {
             WebhookEvent::Completed => return,
         }
         if !std::mem::replace(&mut hooks.sending, true) {
-            drop(hooks);
+            // Under the lock: who has just found nothing to send takes the entry out before this one puts it in.
             self.sender.events().insert(live.id);
+            drop(hooks);
             tokio::spawn(send_events(self.me(), live.clone()));
         }
     }
@@ -126,8 +145,10 @@ impl Models {
         }
     }
 
-    async fn send(&self, prediction: &Prediction, event: WebhookEvent, id: &str) -> Result<(), String> {
+    async fn send(&self, prediction: &Prediction, event: WebhookEvent, id: &str) -> Result<(), Refused> {
         let Some(webhook) = &prediction.webhook else { return Ok(()) };
+        // One of an earlier release was not checked when it was accepted.
+        targets::check(&webhook.url).map_err(|error| Refused::for_good(error.message))?;
         let shown = match self.presenter.get() {
             Some(present) => present(self, prediction),
             None => self.shown(prediction),
@@ -136,7 +157,7 @@ impl Models {
         let timestamp = now_ms() / 1000;
         let signed = [format!("{id}.{timestamp}.").as_bytes(), &body].concat();
         let signature = STANDARD.encode(self.secret.sign(&signed));
-        let _permit = self.sender.permits.acquire().await.map_err(|error| error.to_string())?;
+        let _permit = self.sender.permits.acquire().await.map_err(|error| Refused::now(error.to_string()))?;
         let request = self
             .sender
             .client
@@ -147,11 +168,12 @@ impl Models {
             .header("webhook-signature", format!("v1,{signature}"))
             .header("clunk-event", event_name(event))
             .body(body);
-        let answer = request.send().await.map_err(|error| error.without_url().to_string())?;
-        if answer.status().is_success() {
-            Ok(())
-        } else {
-            Err(format!("status {}", answer.status().as_u16()))
+        let answer = request.send().await.map_err(|error| Refused::now(error.without_url().to_string()))?;
+        let said = format!("status {}", answer.status().as_u16());
+        match answer.status() {
+            status if status.is_success() => Ok(()),
+            reqwest::StatusCode::GONE => Err(Refused::for_good(said)),
+            _ => Err(Refused::now(said)),
         }
     }
 
@@ -181,6 +203,7 @@ async fn send_events(models: Arc<Models>, live: Arc<Live>) {
                 Some(event) => (event, hooks.count),
                 None => {
                     hooks.sending = false;
+                    models.sender.events().remove(&live.id);
                     break;
                 }
             }
@@ -190,16 +213,15 @@ async fn send_events(models: Arc<Models>, live: Arc<Live>) {
                 let id = format!("msg_{}_{count}", live.id);
                 models.send(&prediction, event, &id).await
             }
-            Err(error) => Err(error.message),
+            Err(error) => Err(Refused::now(error.message)),
         };
-        if let Err(error) = sent {
-            tracing::info!(prediction = %live.id, event = event_name(event), error, "a webhook was not taken");
+        if let Err(Refused { why, .. }) = sent {
+            tracing::info!(prediction = %live.id, event = event_name(event), why, "a webhook was not taken");
         }
         if event != WebhookEvent::Start {
             throttle(&live).await;
         }
     }
-    models.sender.events().remove(&live.id);
     models.webhooks_due.notify_one();
 }
 
@@ -262,17 +284,17 @@ async fn send_end(models: Arc<Models>, webhook: DueWebhook) {
             models.send(&prediction, WebhookEvent::Completed, &format!("msg_{id}_completed")).await
         }
         Err(error) if error.code == ErrorCode::NotFound => Ok(()),
-        Err(error) => Err(error.message),
+        Err(error) => Err(Refused::now(error.message)),
     };
     let attempts = webhook.attempts + 1;
     let outcome = match sent {
         Ok(()) => models.store.settle_webhook(id).await,
-        Err(error) if attempts >= MAX_TRIES => {
-            tracing::warn!(prediction = %id, error, attempts, "a webhook was never taken and is given up");
+        Err(Refused { why, for_good }) if for_good || attempts >= MAX_TRIES => {
+            tracing::warn!(prediction = %id, why, attempts, "a webhook was never taken and is given up");
             models.store.settle_webhook(id).await
         }
-        Err(error) => {
-            tracing::info!(prediction = %id, error, attempts, "a webhook was not taken and is tried again");
+        Err(Refused { why, .. }) => {
+            tracing::info!(prediction = %id, why, attempts, "a webhook was not taken and is tried again");
             let due_ms = now_ms() + (1000 << webhook.attempts);
             models.store.put_webhook(DueWebhook { attempts, due_ms, ..webhook }).await
         }

@@ -227,11 +227,30 @@ async fn conclude(
             (StatusEvent::Fail, Some(said))
         }
         ObservedEnd::Failed(error) => match error.code {
-            ErrorCode::CallCanceled | ErrorCode::AppStopped => {
-                (StatusEvent::Cancel(cause.unwrap_or(Cause::Caller)), None)
+            ErrorCode::CallCanceled => (StatusEvent::Cancel(cause.unwrap_or(Cause::Caller)), None),
+            // Its caller did not ask for that.
+            ErrorCode::AppStopped => {
+                let why = match cause {
+                    Some(_) => None,
+                    None => Some(why_stopped(models, record).await.unwrap_or(error.message)),
+                };
+                (StatusEvent::Cancel(cause.unwrap_or(Cause::Caller)), why)
             }
             _ => (StatusEvent::Fail, Some(error.message)),
         },
+    }
+}
+
+/// What was taken away under a prediction.
+async fn why_stopped(models: &Models, record: &Prediction) -> Option<String> {
+    if let Some((name, _)) = &record.deployment
+        && models.store.deployment(name).await.ok()?.is_none()
+    {
+        return Some(format!("the deployment {name} was deleted"));
+    }
+    match models.store.version(record.version).await.ok()? {
+        Some(_) => Some(format!("the model {} was stopped", record.model)),
+        None => Some(format!("the version {} was deleted", record.version.short())),
     }
 }
 

@@ -51,22 +51,29 @@ impl Subject {
         if !visitor.is_owner() && model.visibility == Visibility::Private {
             return Err(unknown());
         }
-        let wanted =
-            match version.filter(|text| !text.is_empty()) {
-                Some(text) => Some(text.parse().map_err(|_| {
-                    ErrorBody::new(ErrorCode::NotFound, format!("{name} has no version {text}"))
-                })?),
-                None => model.latest_version,
-            };
-        let version = match wanted {
-            Some(id) => Some(server.models.version(id).await?),
-            None => None,
+        let version = match version.filter(|text| !text.is_empty()) {
+            Some(text) => Some(Self::version(server, &name, text).await?),
+            None => match model.latest_version {
+                Some(id) => Some(server.models.version(id).await?),
+                None => None,
+            },
         };
-        if version.as_ref().is_some_and(|version| version.model != name) {
-            return Err(ErrorBody::new(ErrorCode::NotFound, format!("this version is not one of {name}")));
-        }
         let fields = version.as_ref().map(|version| Document(&version.openapi_schema).fields());
         Ok(Self { model, version, fields: fields.unwrap_or_default() })
+    }
+
+    async fn version(server: &Server, name: &ModelName, text: &str) -> Result<Version, ErrorBody> {
+        if let Ok(id) = text.parse()
+            && let Ok(version) = server.models.version(id).await
+            && version.model == *name
+        {
+            return Ok(version);
+        }
+        let missing = ErrorBody::new(ErrorCode::NotFound, format!("{name} has no version {text}"));
+        Err(match server.models.newest_versions(name).await {
+            Some(hint) => missing.hint(hint),
+            None => missing,
+        })
     }
 
     fn snippets(&self, input: &Map<String, Value>, base_url: &str) -> Vec<Snippet> {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, header};
 use clunk_agent::replica::now_ms;
 
+use crate::guard::given_token;
+use crate::seal::same;
 use crate::server::Server;
 use crate::state::Token;
 
@@ -31,11 +33,7 @@ pub enum Visitor {
 impl Visitor {
     pub fn of(server: &Arc<Server>, headers: &HeaderMap) -> Self {
         let token = &server.token;
-        let bearer =
-            headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
-        if bearer.is_some_and(|(scheme, given)| {
-            scheme.eq_ignore_ascii_case("bearer") && token.matches(given.trim())
-        }) {
+        if given_token(headers, &["bearer"]).is_some_and(|given| token.matches(given)) {
             return Self::Owner { form_token: String::new(), by_token: true };
         }
         match cookie(headers, &cookie_name(token)).filter(|value| is_timed(token, "session", value)) {
@@ -79,11 +77,6 @@ fn seal(token: &Token, purpose: &str, text: &str) -> String {
     hex::encode(token.sign(format!("{purpose}\n{text}").as_bytes()))
 }
 
-fn same(a: &str, b: &str) -> bool {
-    let difference = a.bytes().zip(b.bytes()).fold(0, |difference, (a, b)| difference | (a ^ b));
-    a.len() == b.len() && difference == 0
-}
-
 /// `EXPIRY.SEAL`, good until a second of the world's clock.
 fn timed(token: &Token, purpose: &str, lifetime_s: u64) -> String {
     let expiry = (now_ms() / 1000 + lifetime_s).to_string();
@@ -94,7 +87,7 @@ fn timed(token: &Token, purpose: &str, lifetime_s: u64) -> String {
 fn is_timed(token: &Token, purpose: &str, text: &str) -> bool {
     let Some((expiry, given)) = text.split_once('.') else { return false };
     let alive = expiry.parse::<u64>().is_ok_and(|expiry| expiry > now_ms() / 1000);
-    alive && same(given, &seal(token, purpose, expiry))
+    alive && same(given, seal(token, purpose, expiry))
 }
 
 /// What signs a browser in for some minutes, in a link.

@@ -125,7 +125,13 @@ pub async fn stop(
 ) -> Result<Json<Value>, Failure> {
     let id: AppId = id(&text)?;
     match server.engine.app(id) {
-        Some(app) => app.stop(Haste::Orderly).await,
+        Some(app) => {
+            app.stop(Haste::Orderly).await;
+            if app.lifetime == Lifetime::Deployed {
+                // What waited for it has ended on disk.
+                server.models.reconcile(|_| true).await?;
+            }
+        }
         None if server.engine.store.app(id).await?.is_some() => {}
         None => return Err(not_found(format_args!("app {text}"))),
     }

@@ -35,6 +35,9 @@ const MAX_PAGES: usize = 20;
 /// How long one request may wait; proxies cut longer ones.
 const MAX_WAIT: Duration = Duration::from_secs(55);
 
+/// What [`CallRecord::state`] can say.
+const STATES: [&str; 7] = ["queued", "running", "succeeded", "failed", "timed_out", "canceled", "expired"];
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -55,6 +58,10 @@ pub async fn list(State(server): State<Arc<Server>>, uri: Uri) -> Result<Json<Ve
         Some(Err(_)) => (None, filter.function),
         None => (None, None),
     };
+    if let Some(state) = filter.state.as_deref().filter(|state| !STATES.contains(state)) {
+        let error = ErrorBody::new(ErrorCode::BadRequest, format!("no call is in the state {state:?}"));
+        return Err(error.hint(format!("states are {}", STATES.join(", "))).into());
+    }
     let wanted = CallFilter {
         app: filter.app.as_deref().map(id::<AppId>).transpose()?,
         function,

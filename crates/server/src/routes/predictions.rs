@@ -10,6 +10,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use clunk_core::Digest;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::model::{CreatePrediction, ModelName, Prediction, PredictionId, Source, Webhook};
 use futures_util::stream;
@@ -54,10 +55,7 @@ pub async fn create(
     let model = ModelName::new(&owner, &name)
         .map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
     let target = match asked.version {
-        Some(id) if server.models.version(id).await?.model != model => {
-            return Err(not_found(format_args!("version {} of {model}", id.short())));
-        }
-        Some(id) => Target::Version(id),
+        Some(id) => Target::Version(version(&server, &model, id).await?),
         None => Target::Model(model),
     };
     let new = NewPrediction {
@@ -72,6 +70,20 @@ pub async fn create(
     let made = server.models.create(new).await.map_err(ErrorBody::from)?;
     let made = if wait.wait_s > 0 { server.models.wait(made.id, wait.until()).await? } else { made };
     Ok((StatusCode::CREATED, Json(server.models.shown(&made))).into_response())
+}
+
+/// A version, if it is one of this model.
+async fn version(server: &Server, model: &ModelName, id: Digest) -> Result<Digest, Failure> {
+    match server.models.version(id).await {
+        Ok(version) if version.model == *model => return Ok(id),
+        Err(error) if error.code != ErrorCode::NotFound => return Err(error.into()),
+        Ok(_) | Err(_) => {}
+    }
+    let Failure(missing) = not_found(format_args!("version {} of {model}", id.short()));
+    Err(match server.models.newest_versions(model).await {
+        Some(text) => missing.hint(text).into(),
+        None => missing.into(),
+    })
 }
 
 pub async fn show(

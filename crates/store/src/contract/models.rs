@@ -267,7 +267,7 @@ pub async fn predictions_are_listed(store: Store<'_>) {
     };
     assert_eq!(places(behind(false, 3)).await, [2, 1]);
     assert_eq!(places(behind(true, 2)).await, [3, 4]);
-    assert!(store.set_example(records[2].id, true).await.unwrap());
+    assert!(store.make_example(records[2].id).await.unwrap());
     let examples = PredictionQuery { examples: true, model: Some(one.model.clone()), ..query() };
     assert_eq!(places(examples).await, [2]);
 }

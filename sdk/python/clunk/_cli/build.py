@@ -22,6 +22,7 @@ usage: clunk build DIR -t NAME[:TAG] [-o FILE.tar|DIR|-]
 options:
   -t, --tag NAME[:TAG]   name of the image; cog-FOLDER without it
   -o, --output PATH      a file that ends in .tar, a new folder, or - for standard output
+  --secret id=ID,src=F   for a command of build.run that mounts the secret ID; env=VARIABLE in the place of src
   --json                 print what was written as JSON
   -q, --quiet            print only what was written
   -h, --help             this text
@@ -48,6 +49,7 @@ GRAMMAR = Grammar(
     ["folder"],
     {},
     {"-t": "tag", "--tag": "tag", "-o": "output", "--output": "output"},
+    {"--secret": "secrets"},
     example="clunk build DIR -t NAME",
 )
 
@@ -63,7 +65,7 @@ def build(words):
     from .cog_project import load, prepare
 
     output = Output(words=not options.quiet)
-    project = load(options.folder, output)
+    project = load(options.folder, output, secrets=options.secrets)
     name = options.tag or default_name(project)
     if not _NAME.fullmatch(name):
         raise usage(f"{name!r} is not the name of an image", "clunk build DIR -t name:tag, in small letters")

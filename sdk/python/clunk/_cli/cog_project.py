@@ -62,8 +62,11 @@ class CogProject:
         return None
 
 
-def load(path, output, needs_predict=True):
-    """Reads a project; every problem is shown, and an error ends the command before anything is built."""
+def load(path, output, needs_predict=True, secrets=()):
+    """Reads a project; every problem is shown, and an error ends the command before anything is built.
+
+    `secrets`: the words of `--secret`.
+    """
     from clunk._cog.problems import show
     from clunk._cog.schema import read
 
@@ -87,7 +90,12 @@ def load(path, output, needs_predict=True):
     if config.get("predict") and (config.get("concurrency") or {}).get("max", 1) > 1 and not schema.is_async:
         hint = "write `async def`, or remove concurrency"
         raise Exit(FAILED, f"{described['file']}: concurrency.max needs an async predictor", hint)
-    return CogProject(described, schema)
+    project = CogProject(described, schema)
+    if secrets:
+        from .secrets import give
+
+        give(project.recipe, secrets)
+    return project
 
 
 def _tell(text):

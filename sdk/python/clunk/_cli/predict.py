@@ -28,6 +28,7 @@ options:
   -o, --output PATH       where the output goes: a file, a folder with / at its end, - for standard output
   --json                  print the whole prediction as JSON
   -d, --detach            print the prediction's id and do not wait
+  --secret id=ID,src=FILE for a command of build.run that mounts the secret ID; env=VARIABLE in the place of src
   -q, --quiet             print only the output
   -h, --help              this text, and what the model takes
 """
@@ -44,7 +45,7 @@ PREDICTION, TRAINING = "prediction", "training"
 
 _SWITCHES = {"-d": "detach", "--detach": "detach", "-h": "help", "--help": "help"}
 _VALUES = {"-o": "output", "--output": "output"}
-_INPUTS = {"-i": "inputs", "--input": "inputs"}
+_INPUTS = {"-i": "inputs", "--input": "inputs", "--secret": "secrets"}
 
 
 def grammar(verb, help_text, values=None):
@@ -72,6 +73,8 @@ def predict(words):
     from clunk.output import Output
 
     output = Output(words=not options.quiet)
+    if options.secrets and not os.path.exists(options.target):
+        raise usage("--secret is for what is built, and that is a folder", "leave it out")
     if os.path.exists(options.target):
         return _predict_project(options, output)
     client = Client(*connect())
@@ -100,7 +103,7 @@ def _predict_project(options, output):
 
     from .cog_project import load
 
-    project = load(options.target, output)
+    project = load(options.target, output, secrets=options.secrets)
     if options.help:
         return _help(project.schema.document, HELP)
     # What is wrong with the inputs is told before anything is built.
@@ -172,10 +175,13 @@ def resolve(client, reference):
 def _version_by_start(client, name, start):
     from clunk._client.predictions import pages
 
-    found = [version for version in pages(client, f"/models/{name}/versions") if version["id"].startswith(start)]
+    every = list(pages(client, f"/models/{name}/versions"))
+    found = [version for version in every if version["id"].startswith(start)]
     if len(found) != 1:
         how = "no version" if not found else f"{len(found)} versions"
-        raise Exit(NOT_FOUND, f"{name} has {how} whose id begins with {start}", f"clunk model versions {name}")
+        newest = ", ".join(version["id"][:12] for version in (found or every)[:3])
+        hint = f"an id is 64 hex digits, of which the first are enough; the newest: {newest} (clunk model versions {name})"
+        raise Exit(NOT_FOUND, f"{name} has {how} whose id begins with {start}", hint)
     return found[0]
 
 

@@ -20,6 +20,7 @@ usage: clunk push DIR [owner/name] [OPTIONS]
 options:
   --public, --private   who may see it; without, a new model is private and another stays as it is
   --description TEXT    one line about the model
+  --secret id=ID,src=F  for a command of build.run that mounts the secret ID; env=VARIABLE in the place of src
   --json                print the version as JSON
   -q, --quiet           print only the version
   -h, --help            this text
@@ -32,6 +33,7 @@ GRAMMAR = Grammar(
     ["folder", "name"],
     {"--public": "public", "--private": "private"},
     {"--description": "description"},
+    {"--secret": "secrets"},
     example="clunk push DIR [owner/name]",
 )
 
@@ -76,7 +78,7 @@ def push(words):
     from .cog_project import load, prepare
 
     output = Output(words=not options.quiet)
-    project = load(options.folder, output)
+    project = load(options.folder, output, secrets=options.secrets)
     client = Client(*connect())
     try:
         name = options.name or default_name(project, client)

@@ -21,6 +21,8 @@ options:
   --host ADDRESS      127.0.0.1; 0.0.0.0 for everybody
   --local             without a container
   --upload-url URL    put output files below this address, instead of into data URLs
+  --secret id=ID,src=FILE
+                      for a command of build.run that mounts the secret ID; env=VARIABLE in the place of src
   -q, --quiet         print only what the model prints
   -h, --help          this text
 """
@@ -34,6 +36,7 @@ GRAMMAR = Grammar(
     ["folder"],
     {"--local": "local"},
     {"--port": "port", "-p": "port", "--host": "host", "--upload-url": "upload_url"},
+    {"--secret": "secrets"},
 )
 
 
@@ -57,7 +60,7 @@ def serve(words):
     from .cog_project import load
 
     output = Output(words=not options.quiet)
-    project = load(options.folder or ".", output, needs_predict=False)
+    project = load(options.folder or ".", output, needs_predict=False, secrets=options.secrets)
     return _serve_here(project, options) if options.local else _serve_in_container(project, options, output)
 
 

@@ -8,7 +8,7 @@ _HEX = frozenset("0123456789abcdef")
 NAME_MAX = 64
 VERSION_MIN, VERSION_MAX = 4, 64
 # Options before FILE or the model that have a value.
-_WITH_VALUE = ("-i", "--input", "-o", "--output", "-n", "--name", "-w", "--write-result")
+_WITH_VALUE = ("--secret", "-i", "--input", "-o", "--output", "-n", "--name", "-w", "--write-result")
 
 
 def first_target(words):

@@ -22,6 +22,7 @@ options:
   -o, --output PATH       where the weights are written; without it they stay on the server
   --json                  print the whole training as JSON
   -d, --detach            print the training's id and do not wait
+  --secret id=ID,src=FILE for a command of build.run that mounts the secret ID; env=VARIABLE in the place of src
   -q, --quiet             print only the output
   -h, --help              this text, and what the training takes
 """
@@ -86,7 +87,7 @@ def _project(options, output):
     from .cog_project import load
     from .predict import parse_inputs
 
-    project = load(options.target, output, needs_predict=False)
+    project = load(options.target, output, needs_predict=False, secrets=options.secrets)
     _checked(project.schema.document, project.root)
     if not project.predict:
         hint = 'add run: "run.py:Runner", which runs with the weights'

@@ -69,14 +69,14 @@ class CogRunner(Runner):
             self.ahead = AHEAD
         super().ready()
         self.ready_ns = clock_ns()
-        # What the first call will need, while nobody waits for it yet.
+        # What the first call will need, while nobody waits for it yet. A cancel that first has to be imported comes too
+        # late for C code that a signal ends.
+        from . import cancel  # noqa: F401
+
         if self.plan.fetches:
             from . import cog_fetch  # noqa: F401
-        if not self.is_async:
-            from . import cancel  # noqa: F401
-
-            if self.plan.streams:
-                from . import generators  # noqa: F401
+        if self.plan.streams and not self.is_async:
+            from . import generators  # noqa: F401
 
     def run(self):
         """Answers calls until the agent says stop."""
@@ -126,16 +126,16 @@ class CogRunner(Runner):
                     value = self.wait_for(value)
                 reply, data = _JSON, healthy(self, value)
             else:
-                inputs, self.context = read_call(payload)
+                inputs, self.context, carried = read_call(payload, fields)
                 plan = self.plan
                 if plan.simple:
                     arguments = plan.fill(inputs)
                 else:
-                    files = self.call_files()
+                    files = self.call_files(carried)
                     arguments = plan.prepare(inputs, files)
                     files.fetch(self)
                     plan.convert(arguments, files)
-                del payload, inputs
+                del payload, inputs, carried
                 value = self.function(**arguments)
                 del arguments
                 if hasattr(type(value), "__await__"):
@@ -193,14 +193,14 @@ class CogRunner(Runner):
             close(iterator)
             raise
 
-    def call_files(self):
+    def call_files(self, carried=None):
         """The input files of one call."""
-        return self.files() if self.plan.fetches else _NO_FILES
+        return self.files(carried) if self.plan.fetches else _NO_FILES
 
-    def files(self):
+    def files(self, carried=None):
         from .cog_fetch import Files
 
-        return Files(self.api_url)
+        return Files(self.api_url, carried)
 
     def send_failure(self, kind, call, error):
         """The traceback is part of the log, as of a program that fails."""
@@ -215,12 +215,23 @@ class CogRunner(Runner):
         super().send_failure(kind, call, error)
 
 
-def read_call(payload):
-    """`(inputs, context)` of a call."""
+def read_call(payload, fields):
+    """`(inputs, context, files that came along or None)` of a call."""
     if not payload:
-        return {}, None
-    body = loads(read_all(payload) if type(payload) is FilePayload else payload)
-    return body.get("input") or {}, body.get("context")
+        return {}, None, None
+    carried = None
+    if "text" in fields:
+        from .cog_fetch import Carried
+
+        carried = Carried(payload.fd)
+        start = int(fields["text"])
+        text = os.pread(payload.fd, payload.size - start, start)
+    else:
+        text = read_all(payload) if type(payload) is FilePayload else payload
+    body = loads(text)
+    if carried is not None:
+        carried.places = body["files"]
+    return body.get("input") or {}, body.get("context"), carried
 
 
 def chunks_of(value, plan):

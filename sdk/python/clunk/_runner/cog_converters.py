@@ -9,6 +9,12 @@ from clunk.exception import InvalidError
 URLS = ("http://", "https://", "data:")
 
 
+def is_url(value):
+    """Schemes of the web may be written in capitals."""
+    return value.startswith(URLS) or value[:8].lower().startswith(URLS[:2])
+
+
+
 class InputError(InvalidError):
     """An input that cannot be used. The message names it."""
 
@@ -83,10 +89,10 @@ class Path(Any):
         self.beside_text = beside_text
 
     def accepts(self, value):
-        return type(value) is str and (not self.beside_text or value.startswith(URLS))
+        return type(value) is str and (not self.beside_text or is_url(value))
 
     def find(self, value, files):
-        if type(value) is str and value.startswith(URLS):
+        if type(value) is str and is_url(value):
             files.add(value)
 
     def convert(self, value, files):
@@ -94,14 +100,14 @@ class Path(Any):
             return value
         from cog.types import Path
 
-        return Path(files.path(value) if value.startswith(URLS) else value)
+        return Path(files.path(value) if is_url(value) else value)
 
 
 class File(Path):
     def convert(self, value, files):
         if type(value) is not str:
             return value
-        return files.keep(open(files.path(value) if value.startswith(URLS) else value, "rb"))
+        return files.keep(open(files.path(value) if is_url(value) else value, "rb"))
 
 
 class Made(Any):

@@ -51,11 +51,33 @@ class _Fetch:
         self.path = self.error = self.connection = None
 
 
+class Carried:
+    """Files that came with the call: the file that they lie in, and their offsets and sizes there by URL."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.places = {}
+
+    def __del__(self):
+        os.close(self.fd)
+
+    def write(self, url, path):
+        """Puts a file where it belongs."""
+        offset, left = self.places[url]
+        with open(path, "wb", buffering=0) as file:
+            while left:
+                count = os.sendfile(file.fileno(), self.fd, offset, left)
+                if not count:
+                    raise OSError("the files that came with the call end too early")
+                offset, left = offset + count, left - count
+
+
 class Files:
     """The input files of one call."""
 
-    def __init__(self, api_url=None):
+    def __init__(self, api_url=None, carried=None):
         self.api_url = api_url
+        self.carried = carried
         # The input that is looked at, for messages.
         self.name = ""
         self.folder = None
@@ -174,6 +196,9 @@ class Files:
             _remove(folder, ())
 
     def _write_data(self, each):
+        if self.carried is not None and each.url in self.carried.places:
+            each.path = os.path.join(self._place(each), file_name(each.url))
+            return self.carried.write(each.url, each.path)
         try:
             _, data = read_data_url(each.url)
         except ValueError as error:
@@ -324,7 +349,24 @@ def _connect(url, api_url, each):
         tls = _tls()
     if account:
         raise InputError(f"the input {each.name}: a name and password in a URL are not supported")
+    if _is_link_local(name, port):
+        raise InputError(
+            f"the file of the input {each.name}: {host} is a link-local address, which containers do not reach"
+        )
     return Connection((name, port), tls), target, host
+
+
+def _is_link_local(name, port):
+    """Whether it stands for an address that is the machine's own affair. Packets to it are dropped: nobody should wait."""
+    import socket
+
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except OSError:
+        # The connection will say what is wrong with the name.
+        return False
+    addresses = [address[0].lower() for *_, address in found]
+    return any(address.startswith(("169.254.", "::ffff:169.254.", "fe8", "fe9", "fea", "feb")) for address in addresses)
 
 
 def _host_and_port(host, port, each):

@@ -147,7 +147,7 @@ def _weights(runner, setup):
     if isinstance(annotation, str):
         annotation = evaluate(annotation, signature.scope)
     members = [each for each in getattr(annotation, "__args__", (annotation,)) if each is not type(None)]
-    from .cog_converters import URLS, File, Path
+    from .cog_converters import File, Path, is_url
     from .cog_types import converter
 
     found = converter(members[0], signature.scope) if len(members) == 1 else None
@@ -156,7 +156,7 @@ def _weights(runner, setup):
     # What is fetched stays for as long as the replica lives.
     files = runner.files()
     files.name = "weights"
-    if not isinstance(found, File) and given.startswith(URLS):
+    if not isinstance(found, File) and is_url(given):
         return {"weights": _remote_path(given, files)}
     found.find(given, files)
     files.fetch()

@@ -63,10 +63,10 @@ class _CogServer(_Server):
                 if "method" in fields:
                     reply, data = b"format=json\n", healthy(runner, await self._check_health())
                 else:
-                    inputs, call.context = read_call(payload)
+                    inputs, call.context, carried = read_call(payload, fields)
                     del payload
-                    files, arguments = await self._arguments(call, inputs)
-                    del inputs
+                    files, arguments = await self._arguments(call, inputs, carried)
+                    del inputs, carried
                     value = runner.function(**arguments)
                     del arguments
                     if hasattr(type(value), "__await__"):
@@ -89,13 +89,13 @@ class _CogServer(_Server):
         finally:
             self._done((call.number,))
 
-    async def _arguments(self, call, inputs):
+    async def _arguments(self, call, inputs, carried):
         """`(files, arguments)`. Files are fetched in a thread beside the loop."""
         runner = self.runner
         plan = runner.plan
         if plan.simple:
             return None, plan.fill(inputs)
-        files = runner.call_files()
+        files = runner.call_files(carried)
         try:
             arguments = plan.prepare(inputs, files)
             if files.waits:

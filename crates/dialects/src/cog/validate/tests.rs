@@ -54,6 +54,7 @@ fn each_mistake_has_the_words_that_cog_has() {
         (json!({"s": "", "count": "5"}), "count", "\"5\" is not of type \"integer\"", "value_error"),
         (json!({"s": null}), "s", "null is not of type \"string\"", "value_error"),
         (json!({"s": "", "xs": [1, "a"]}), "xs/1", "\"a\" is not of type \"integer\"", "value_error"),
+        (json!({"s": "", "day": "soon"}), "day", "\"soon\" is not a date such as 2026-01-31", "value_error"),
         (json!([]), "__root__", "[] is not of type \"object\"", "value_error"),
     ] {
         assert_eq!(refused(input.clone()), [(field.into(), message.into(), kind)], "{input}");
@@ -184,5 +185,8 @@ fn a_file_is_a_url_and_never_a_path_where_the_model_runs() {
     for right in ["http://host/a", "https://host/a", "data:text/plain,a"] {
         assert_eq!(schema().check(&mut json!({"s": "", "image": right, "images": [right]})), Ok(false));
     }
-    assert_eq!(schema().check(&mut json!({"s": "", "file_or_text": "plain", "day": "soon"})), Ok(false));
+    assert_eq!(
+        schema().check(&mut json!({"s": "", "file_or_text": "plain", "day": "2026-01-31"})),
+        Ok(false)
+    );
 }

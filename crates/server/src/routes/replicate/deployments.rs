@@ -10,12 +10,12 @@ use axum::response::{IntoResponse, Response};
 use clunk_core::Digest;
 use clunk_core::model::{Deployment, ModelName};
 use clunk_dialects::replicate::page::{self, PAGE_SIZE};
-use clunk_dialects::replicate::{Problem, body, objects};
+use clunk_dialects::replicate::{body, objects};
 use serde_json::Value;
 
 use super::caller::Caller;
 use super::models::Paged;
-use super::{Answer, Object, is_missing, name, query, read};
+use super::{Answer, Object, name, query, read};
 use crate::models::{DeploymentChanges, NewDeployment};
 use crate::server::Server;
 
@@ -45,13 +45,7 @@ pub async fn create(State(server): State<Arc<Server>>, body: Body) -> Answer<Res
 
 /// A version that a body names must be one of the model's.
 async fn fits(server: &Server, model: &ModelName, version: Digest) -> Answer<()> {
-    let missing = || Problem::no_such_version(&format!("{model}:{version}"));
-    match server.models.version(version).await {
-        Ok(found) if found.model == *model => Ok(()),
-        Ok(_) => Err(missing().into()),
-        Err(error) if is_missing(&error) => Err(missing().into()),
-        Err(error) => Err(error.into()),
-    }
+    server.known(Some(model), version).await.map(drop)
 }
 
 pub async fn show(

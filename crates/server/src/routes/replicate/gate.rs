@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use clunk_dialects::replicate::Problem;
 use clunk_dialects::replicate::limit::Standing;
 
 use super::{ROOT, Refused};
-use crate::guard::FromContainer;
+use crate::guard::{FromContainer, given_token};
 use crate::server::Server;
 
 /// The owner, counted.
@@ -53,11 +53,7 @@ pub async fn signed(State(server): State<Arc<Server>>, request: Request, next: N
 
 /// `Authorization: Bearer TOKEN`, or `Token TOKEN` as older clients send it.
 pub fn has_token(server: &Server, headers: &HeaderMap) -> bool {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
-    given.is_some_and(|(scheme, token)| {
-        let known = scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token");
-        known && server.token.matches(token.trim())
-    })
+    given_token(headers, &["bearer", "token"]).is_some_and(|given| server.token.matches(given))
 }
 
 /// Whether a path, its escapes resolved, is UTF-8.

@@ -37,6 +37,9 @@ pub struct Listed {
     cursor: Option<String>,
 }
 
+/// Who owns the models that `clunk run DIR` keeps for folders: nobody looks for those here.
+const FOLDERS: &str = "local";
+
 impl Server {
     pub(super) async fn model_object(&self, record: &Model, caller: &Caller) -> Answer<Value> {
         let latest = match record.latest_version {
@@ -59,9 +62,10 @@ impl Server {
         self.shown(record, caller, Files::Links).await
     }
 
+    /// Entries of a list or a search.
     pub(super) async fn model_objects(&self, records: &[Model], caller: &Caller) -> Answer<Vec<Value>> {
         let mut objects = Vec::with_capacity(records.len());
-        for record in records {
+        for record in records.iter().filter(|record| record.name.owner() != FOLDERS) {
             objects.push(self.model_object(record, caller).await?);
         }
         Ok(objects)

@@ -17,7 +17,7 @@ use clunk_dialects::replicate::prefer::{self, Wait};
 use clunk_dialects::replicate::reference::Reference;
 use clunk_dialects::replicate::{InvalidField, Problem, objects, time};
 use serde::Deserialize;
-use serde_json::Map;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::caller::Caller;
@@ -51,7 +51,11 @@ pub async fn create(
     body: Body,
 ) -> Answer<Response> {
     let terms = Terms::read(&headers)?;
-    let asked = body::create_prediction(&read(body).await?, false)?;
+    let body = read(body).await?;
+    let asked = match body::create_prediction(&body, false) {
+        Ok(asked) => asked,
+        Err(problem) => return Err(server.told_version(problem, &body).await.into()),
+    };
     let target = match &asked.version {
         Some(Reference::Version { model, id }) => Target::Version(server.known(model.as_ref(), *id).await?),
         Some(Reference::Model(model)) => Target::Version(server.latest(model, 422).await?),
@@ -94,16 +98,29 @@ pub async fn create_of_deployment(
 
 impl Server {
     /// A version that a body names, with or without its model.
-    async fn known(&self, model: Option<&ModelName>, id: Digest) -> Answer<Digest> {
-        let no_such = || match model {
-            Some(model) => Problem::no_such_version(&format!("{model}:{id}")),
-            None => Problem::no_such_version(&id.to_string()),
-        };
+    pub(super) async fn known(&self, model: Option<&ModelName>, id: Digest) -> Answer<Digest> {
         match self.models.version(id).await {
-            Ok(version) if model.is_none_or(|model| *model == version.model) => Ok(id),
-            Ok(_) => Err(no_such().into()),
-            Err(error) if is_missing(&error) => Err(no_such().into()),
-            Err(error) => Err(error.into()),
+            Ok(version) if model.is_none_or(|model| *model == version.model) => return Ok(id),
+            Err(error) if !is_missing(&error) => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+        Err(match model {
+            Some(model) => {
+                let problem = Problem::no_such_version(&format!("{model}:{id}"));
+                self.with_versions(problem, model).await.into()
+            }
+            None => Problem::no_such_version(&id.to_string()).into(),
+        })
+    }
+
+    /// A body's problems: when its version is none but has a model in front, with that model's newest.
+    async fn told_version(&self, problem: Problem, body: &[u8]) -> Problem {
+        let about = problem.invalid_fields.iter().any(|field| field.field == "version");
+        let body: Option<Value> = serde_json::from_slice(body).ok().filter(|_| about);
+        let text = body.as_ref().and_then(|body| body["version"].as_str());
+        match text.and_then(|text| text.split_once(':')?.0.parse().ok()) {
+            Some(model) => self.with_versions(problem, &model).await,
+            None => problem,
         }
     }
 

@@ -18,12 +18,20 @@ use crate::server::Server;
 impl Server {
     /// A version that a path names together with its model.
     pub(super) async fn version_of(&self, model: &ModelName, id: Digest) -> Answer<Version> {
-        let missing = || Problem::not_found(format_args!("version {model}:{id}"));
         match self.models.version(id).await {
-            Ok(version) if version.model == *model => Ok(version),
-            Ok(_) => Err(missing().into()),
-            Err(error) if is_missing(&error) => Err(missing().into()),
-            Err(error) => Err(error.into()),
+            Ok(version) if version.model == *model => return Ok(version),
+            Err(error) if !is_missing(&error) => return Err(error.into()),
+            Ok(_) | Err(_) => {}
+        }
+        let missing = Problem::not_found(format_args!("version {model}:{id}"));
+        Err(self.with_versions(missing, model).await.into())
+    }
+
+    /// With the newest versions of a model in its hint.
+    pub(super) async fn with_versions(&self, problem: Problem, model: &ModelName) -> Problem {
+        match self.models.newest_versions(model).await {
+            Some(text) => problem.hint(text),
+            None => problem,
         }
     }
 }

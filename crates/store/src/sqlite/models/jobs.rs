@@ -22,7 +22,7 @@ pub enum ModelJob {
     AddVersion(Box<Version>, Answer<bool>),
     ChangeVersion(Box<Version>, Answer<bool>),
     DeleteVersion(Digest, Answer<Removal>),
-    SetExample(PredictionId, bool, Answer<bool>),
+    MakeExample(PredictionId, Answer<bool>),
     RemoveData(u64, u32, Answer<u64>),
     AddFiles(Vec<File>, Answer<()>),
     DeleteFile(FileId, Answer<bool>),
@@ -47,7 +47,7 @@ impl ModelJob {
                 reply(a, w, async |c| change_version(c, &version).await).await;
             }
             Self::DeleteVersion(id, a) => reply(a, w, async |c| delete_version(c, id).await).await,
-            Self::SetExample(id, on, a) => reply(a, w, async |c| set_example(c, id, on).await).await,
+            Self::MakeExample(id, a) => reply(a, w, async |c| make_example(c, id).await).await,
             Self::RemoveData(before, limit, a) => {
                 reply(a, w, async |c| remove_data(c, before, limit).await).await;
             }
@@ -195,14 +195,10 @@ async fn delete_version(connection: &mut SqliteConnection, id: Digest) -> Result
     Ok(Removal::Removed)
 }
 
-async fn set_example(
-    connection: &mut SqliteConnection,
-    id: PredictionId,
-    example: bool,
-) -> Result<bool, StoreError> {
-    let query = sqlx::query("UPDATE predictions SET example = ? WHERE id = ?");
-    let done = query.bind(example).bind(id_bytes(id)).execute(connection).await;
-    Ok(done.map_err(failed("set example"))?.rows_affected() == 1)
+async fn make_example(connection: &mut SqliteConnection, id: PredictionId) -> Result<bool, StoreError> {
+    let query = sqlx::query("UPDATE predictions SET example = 1 WHERE id = ?");
+    let done = query.bind(id_bytes(id)).execute(connection).await;
+    Ok(done.map_err(failed("make example"))?.rows_affected() == 1)
 }
 
 pub const OLD_DATA: &str = "SELECT number, id, body, iif(input_len IS NULL, NULL, input) AS input,

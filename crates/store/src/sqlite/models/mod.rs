@@ -124,8 +124,8 @@ impl ModelStore for SqliteStore {
         self.read(predictions::unfinished(&self.pool, after, limit).await)
     }
 
-    async fn set_example(&self, id: PredictionId, example: bool) -> Result<bool, StoreError> {
-        self.model_job(|answer| ModelJob::SetExample(id, example, answer)).await
+    async fn make_example(&self, id: PredictionId) -> Result<bool, StoreError> {
+        self.model_job(|answer| ModelJob::MakeExample(id, answer)).await
     }
 
     async fn remove_data(&self, ended_before_ms: u64, limit: u32) -> Result<u64, StoreError> {

@@ -16,6 +16,8 @@ use crate::sqlite::{blob_uses, failed};
 use crate::store::StoreError;
 
 const COLUMNS: &str = "body, input_len, input, output_len, output, logs";
+/// Of a list: 200 logs of a megabyte are nobody's to read at once.
+const LIST_COLUMNS: &str = "body, input_len, input, output_len, output, '' AS logs";
 
 fn kind_number(kind: Kind) -> i64 {
     match kind {
@@ -196,7 +198,7 @@ pub fn list_text(query: &PredictionQuery) -> String {
     conditions.extend(optional.into_iter().filter(|(on, _)| *on).map(|(_, text)| text));
     let order = if newer { "ASC" } else { "DESC" };
     format!(
-        "SELECT {COLUMNS} FROM predictions WHERE {} ORDER BY id {order} LIMIT ?",
+        "SELECT {LIST_COLUMNS} FROM predictions WHERE {} ORDER BY id {order} LIMIT ?",
         conditions.join(" AND ")
     )
 }
