@@ -64,8 +64,11 @@ impl Hub {
         };
         let status = if start > 0 { "206 Partial Content" } else { "200 OK" };
         let rest = &body[start..];
-        let head =
-            format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", rest.len());
+        let range = format!("content-range: bytes {start}-{}/{}", body.len() - 1, body.len());
+        let length = rest.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\netag: \"1\"\r\n{range}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        );
         let first = path.ends_with(".bin") && self.broken.lock().unwrap().insert(path.clone());
         let sent = if first { &rest[..rest.len() / 2] } else { rest };
         let _ = stream.write_all(head.as_bytes()).await;
@@ -129,7 +132,7 @@ fn files_are_fetched_whole_and_where_they_belong() {
         let (missing, _) = build(&images, recipe(vec![step("hf://ann/nothing", "/w")])).await;
         let text = missing.unwrap_err().to_string();
         assert!(text.contains("no such repository"), "{text}");
-        let left = std::fs::read_dir(folder.path().join("cache/downloads")).unwrap().count();
-        assert_eq!(left, 0);
+        // Downloads lie where the next start looks for what a killed server left.
+        assert!(!folder.path().join("cache/downloads").exists());
     });
 }

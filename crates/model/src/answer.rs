@@ -56,6 +56,10 @@ pub fn refusal(refusal: &Refusal) -> Answer {
         Refusal::NotReady { reason, later } => {
             (failed(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::StartFailed, reason), *later)
         }
+        Refusal::Taken => {
+            let text = "a prediction with this id and another input waits or runs; choose another id, or cancel that one";
+            (failed(StatusCode::CONFLICT, ErrorCode::BadRequest, text), false)
+        }
         Refusal::Full => {
             let text = "the queue is full: more predictions wait than CLUNK_QUEUE_MAX allows";
             (failed(StatusCode::TOO_MANY_REQUESTS, ErrorCode::QueueFull, text), true)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ impl HostConfig {
         let mut env: BTreeMap<String, String> = inherited.iter().cloned().collect();
         env.extend(self.env.clone());
         env.insert("CLUNK_LINK_FD".into(), "3".into());
+        let temporary = env.get("TMPDIR").filter(|folder| !folder.is_empty()).map_or("/tmp", String::as_str);
+        let temporary = Some(Path::new(&self.source_root).join(temporary));
         let env: Vec<_> = env.into_iter().collect();
         let argv = vec![self.python.clone(), format!("{}/clunk_runner.py", self.runner)];
         let (source_root, concurrency) = (self.source_root.clone(), self.concurrency);
@@ -102,7 +105,7 @@ impl HostConfig {
             };
             (container, start_text(&entry, task, &source_root, concurrency, replica))
         };
-        Some(Program { make: Arc::new(make), concurrency })
+        Some(Program { make: Arc::new(make), concurrency, temporary })
     }
 }
 

@@ -7,7 +7,7 @@ mod staging;
 mod starting;
 
 use std::collections::{HashMap, VecDeque};
-use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +18,6 @@ use clunk_dialects::cog::validate::InputSchema;
 use clunk_runtime::{ContainerSpec, Runtime};
 use tokio::sync::{oneshot, watch};
 
-use crate::carried::Carried;
 use crate::counters::Counters;
 use crate::health::Setup;
 use crate::life::{self, Action, Change, Event, Health, Outcome, Step};
@@ -32,8 +31,6 @@ use crate::settings::Settings;
 const RECENT_MAX: usize = 1000;
 /// Bytes that they keep in memory together.
 const RECENT_BYTES: usize = 64 << 20;
-/// Arguments that a frame carries itself.
-const INLINE_MAX: usize = 1 << 20;
 
 /// What a lane works on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +71,23 @@ pub struct Program {
     pub make: Arc<dyn Fn(ReplicaId) -> (ContainerSpec, String) + Send + Sync>,
     /// Inputs that one process takes at the same time.
     pub concurrency: u32,
+    /// Where processes keep their input files, of those whose folders outlive them.
+    pub temporary: Option<PathBuf>,
+}
+
+impl Program {
+    /// Removes the input files that a process left; blocks.
+    fn clean_up(&self, replica: ReplicaId) {
+        let entries = self.temporary.as_ref().and_then(|folder| std::fs::read_dir(folder).ok());
+        let own = format!("inputs-{replica}-");
+        for entry in entries.into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with(&own))
+                && let Err(error) = std::fs::remove_dir_all(entry.path())
+            {
+                tracing::warn!(%error, path = %entry.path().display(), "input files could not be removed");
+            }
+        }
+    }
 }
 
 /// Told everything that is printed: the stream, and text.
@@ -182,6 +196,8 @@ pub enum Refusal {
         later: bool,
     },
     Full,
+    /// Another one with its id waits or runs.
+    Taken,
 }
 
 impl Lane {
@@ -236,18 +252,21 @@ impl Lane {
     }
 
     /// Takes a prediction. One with the same id that is known already is the answer instead; the flag says which.
-    pub fn submit(self: &Arc<Self>, asked: Asked, detached: bool) -> Result<Submitted, Refusal> {
+    pub fn submit(self: &Arc<Self>, mut asked: Asked, detached: bool) -> Result<Submitted, Refusal> {
+        let payload = asked.arguments().map_err(|error| Refusal::NotReady {
+            reason: format!("could not keep the input: {error}"),
+            later: true,
+        })?;
         let mut work = self.work();
         if let Some(known) = asked.id.as_ref().and_then(|id| work.known.get(id))
             && (!known.is_ended() || (asked.idempotent && known.is_of(&asked)))
         {
+            if !asked.idempotent && !known.is_of(&asked) {
+                return Err(Refusal::Taken);
+            }
             return Ok(Submitted { prediction: known.clone(), created: false, first: None });
         }
         self.admit(&mut work)?;
-        let payload = arguments(&asked).map_err(|error| Refusal::NotReady {
-            reason: format!("could not keep the input: {error}"),
-            later: true,
-        })?;
         if work.waiting() >= self.settings.queue_max
             || work.queued_bytes + payload.len() > self.settings.queue_bytes_max
         {
@@ -287,7 +306,10 @@ impl Lane {
                 "Setup has not finished yet. Wait until it has finished, or GET /health-check for status.",
                 true,
             ),
-            Health::SetupFailed => refuse("Setup has failed; GET /health-check has its logs", false),
+            Health::SetupFailed => {
+                let last = work.setup.last_line();
+                refuse(&format!("Setup has failed: {last}; GET /health-check has all that it said"), false)
+            }
             Health::Defunct => {
                 self.step(work, Change::Wanted);
                 Ok(())
@@ -410,28 +432,4 @@ impl Lane {
         }
         self.changed.send_replace(());
     }
-}
-
-/// The arguments of a call, in a memory file when they are large or come with files.
-fn arguments(asked: &Asked) -> std::io::Result<Payload> {
-    let context = asked.context.as_deref().unwrap_or(b"{}");
-    let input: &[u8] = if asked.input.is_empty() { b"{}" } else { &asked.input };
-    if let Some(Carried { file, len, files, texts }) = &asked.carried {
-        let (files, texts) = (serde_json::to_vec(files)?, serde_json::to_vec(texts)?);
-        let head = [b"{\"input\":", input, b",\"context\":", context].concat();
-        let pieces = [&head, &b",\"files\":"[..], &files, b",\"texts\":", &texts, b"}"].concat();
-        file.write_all_at(&pieces, *len)?;
-        return Ok(Payload::File { file: file.clone(), len: len + pieces.len() as u64 });
-    }
-    let pieces: [&[u8]; 5] = [b"{\"input\":", input, b",\"context\":", context, b"}"];
-    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-    if length <= INLINE_MAX {
-        return Ok(Payload::Memory(pieces.concat().into()));
-    }
-    let file = rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC)?;
-    let mut file = std::fs::File::from(file);
-    for piece in pieces {
-        std::io::Write::write_all(&mut file, piece)?;
-    }
-    Ok(Payload::File { file: Arc::new(file), len: length as u64 })
 }

@@ -21,6 +21,7 @@ pub struct Prediction {
     pub size: u64,
     /// The input as answers may show it.
     shown: Option<Bytes>,
+    fingerprint: Option<u64>,
     version: Option<Arc<str>>,
     inner: Mutex<Inner>,
 }
@@ -70,7 +71,15 @@ impl Prediction {
         };
         let control = asked.carried.as_ref().map(|carried| format!("text={}\n", carried.len));
         let control = control.unwrap_or_default();
-        Arc::new(Self { id, control, size, shown: asked.shown.clone(), version, inner: Mutex::new(inner) })
+        Arc::new(Self {
+            id,
+            control,
+            size,
+            shown: asked.shown.clone(),
+            fingerprint: asked.fingerprint,
+            version,
+            inner: Mutex::new(inner),
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -198,7 +207,7 @@ impl Prediction {
 
     /// Whether something asked for is this.
     pub fn is_of(&self, asked: &Asked) -> bool {
-        self.shown == asked.shown
+        asked.fingerprint.is_some() && self.fingerprint == asked.fingerprint
     }
 
     /// Whether nothing of its output was given yet, nor is on its way.

@@ -1,8 +1,12 @@
 //! What a client asks for: the body of a prediction or training, read without copying its input.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use clunk_agent::Payload;
 use clunk_dialects::cog::validate::{InputSchema, Violation};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -14,6 +18,8 @@ use crate::carried::{self, Carried};
 
 /// Bytes of an input that is shown again in answers; a larger one is left out.
 const ECHO_MAX: usize = 64 << 10;
+/// Bytes of arguments that are copied through the link; a file of memory costs less from here on.
+const COPIED_MAX: usize = 1 << 20;
 /// Bytes of an id.
 const ID_MAX: usize = 1024;
 
@@ -52,6 +58,43 @@ pub struct Asked {
     pub hook: Option<Hook>,
     /// One that has ended is the answer too, when it had the same id and input.
     pub idempotent: bool,
+    /// Of the input of what the client names itself.
+    pub fingerprint: Option<u64>,
+    /// Of a call, made where there is time for it.
+    arguments: Option<Payload>,
+}
+
+impl Asked {
+    /// The arguments of the call, in a memory file when they are large or come with files. They are made once.
+    pub fn arguments(&mut self) -> std::io::Result<Payload> {
+        if let Some(made) = &self.arguments {
+            return Ok(made.clone());
+        }
+        let context = self.context.as_deref().unwrap_or(b"{}");
+        let input: &[u8] = if self.input.is_empty() { b"{}" } else { &self.input };
+        if let Some(Carried { file, len, files, texts }) = &self.carried {
+            let (files, texts) = (serde_json::to_vec(files)?, serde_json::to_vec(texts)?);
+            let head = [b"{\"input\":", input, b",\"context\":", context].concat();
+            let pieces = [&head, &b",\"files\":"[..], &files, b",\"texts\":", &texts, b"}"].concat();
+            file.write_all_at(&pieces, *len)?;
+            let made = Payload::File { file: file.clone(), len: len + pieces.len() as u64 };
+            self.arguments = Some(made.clone());
+            return Ok(made);
+        }
+        let pieces: [&[u8]; 5] = [b"{\"input\":", input, b",\"context\":", context, b"}"];
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if length <= COPIED_MAX {
+            return Ok(Payload::Memory(pieces.concat().into()));
+        }
+        let file = rustix::fs::memfd_create("arguments", rustix::fs::MemfdFlags::CLOEXEC)?;
+        let mut file = std::fs::File::from(file);
+        for piece in pieces {
+            std::io::Write::write_all(&mut file, piece)?;
+        }
+        let made = Payload::File { file: Arc::new(file), len: length as u64 };
+        self.arguments = Some(made.clone());
+        Ok(made)
+    }
 }
 
 /// Why a body is refused.
@@ -76,8 +119,14 @@ struct Wire<'a> {
     webhook_events_filter: Option<&'a RawValue>,
 }
 
-/// Reads a body and holds its input against the schema, if there is one.
-pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused> {
+/// What is wrong with an id that a client chose, wherever it stands.
+pub fn wrong_id(id: &str) -> Option<String> {
+    let wrong = id.is_empty() || id.len() > ID_MAX || id.chars().any(char::is_control);
+    wrong.then(|| format!("an id has 1 to {ID_MAX} bytes and no control characters"))
+}
+
+/// Reads a body and holds its input against the schema, if there is one. `named`: it has an id that is not in the body.
+pub fn read(body: &Bytes, schema: Option<&InputSchema>, named: bool) -> Result<Asked, Refused> {
     let text = std::str::from_utf8(body).map_err(|error| {
         Refused::Syntax(format!("the body is not UTF-8: byte {} begins no character", error.valid_up_to()))
     })?;
@@ -95,8 +144,8 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
     })?;
     let mut violations = Vec::new();
     let id: Option<String> = member(wire.id, "id", "a string", &mut violations);
-    if id.as_ref().is_some_and(|id| id.len() > ID_MAX) {
-        violations.push(Violation::of_request("id", format!("an id has {ID_MAX} bytes at most")));
+    if let Some(wrong) = id.as_deref().and_then(wrong_id) {
+        violations.push(Violation::of_request("id", wrong));
     }
     let webhook: Option<String> = member(wire.webhook, "webhook", "a URL", &mut violations);
     let webhook = webhook.filter(|url| !url.is_empty());
@@ -123,7 +172,12 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>) -> Result<Asked, Refused
     let events = events.unwrap_or_else(|| HookEvent::ALL.to_vec());
     let hook = webhook.map(|url| Hook { url, events });
     let context = context.and(wire.context).map(|raw| body.slice_ref(raw.get().as_bytes()));
-    Ok(Asked { id, input, carried, shown, context, hook, idempotent: false })
+    let fingerprint = (named || id.is_some()).then(|| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(wire.input.map_or("{}", RawValue::get).as_bytes());
+        hasher.finish()
+    });
+    Ok(Asked { id, input, carried, shown, context, hook, idempotent: false, fingerprint, arguments: None })
 }
 
 fn is_web(url: &str) -> bool {
@@ -213,7 +267,7 @@ mod tests {
     }
 
     fn asked(text: &str) -> Result<Asked, Refused> {
-        read(&Bytes::copy_from_slice(text.as_bytes()), Some(&schema()))
+        read(&Bytes::copy_from_slice(text.as_bytes()), Some(&schema()), false)
     }
 
     fn places(text: &str) -> Vec<String> {
@@ -243,6 +297,7 @@ mod tests {
         assert_eq!(places("{}"), ["body.input.s"]);
         assert_eq!(places(r#"{"input": 3}"#), ["body.input.__root__"]);
         assert_eq!(places("[]"), ["body"]);
+        assert_eq!(places(r#"{"id": "", "input": {"s": ""}}"#), ["body.id"]);
         assert_eq!(places("5"), ["body"]);
         assert_eq!(
             places(
@@ -270,7 +325,7 @@ mod tests {
             (b"{\"input\": \"\xff\"}", "byte 11"),
             (b"{\"input\": {\"s\": \"a\"} } x", "trailing"),
         ] {
-            match read(&Bytes::copy_from_slice(body), None) {
+            match read(&Bytes::copy_from_slice(body), None, false) {
                 Err(Refused::Syntax(text)) => assert!(text.contains(part), "{text}"),
                 other => panic!("{other:?}"),
             }

@@ -7,12 +7,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use clunk_core::error::ErrorCode;
+use clunk_dialects::cog::validate::Violation;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::answer::{self, Answer};
 use crate::lane::{Kind, Lane};
+use crate::request::wrong_id;
 use crate::server::ModelServer;
 
 /// Answers one request.
@@ -66,12 +68,17 @@ async fn work(server: &Arc<ModelServer>, kind: Kind, rest: &[&str], request: Req
     };
     let lane = lane.clone();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let id = |part: &&str| decoded(part);
+    let id = rest.first().map(|part| decoded(part)).unwrap_or_default();
+    if !rest.is_empty()
+        && let Some(wrong) = wrong_id(&id)
+    {
+        return answer::violations(&[Violation::of_request("id", wrong)]);
+    }
     match (method.as_str(), rest) {
         ("POST", []) => create::create(server, &lane, None, request).await,
-        ("PUT", [part]) => create::create(server, &lane, Some(id(part)), request).await,
-        ("GET" | "HEAD", [part]) => show(&lane, &id(part), &request),
-        ("POST", [part, "cancel"]) => cancel(&lane, &id(part)),
+        ("PUT", [_]) => create::create(server, &lane, Some(id), request).await,
+        ("GET" | "HEAD", [_]) => show(&lane, &id, &request),
+        ("POST", [_, "cancel"]) => cancel(&lane, &id),
         (_, []) => answer::not_allowed(method.as_str(), &path, "POST"),
         (_, [_]) => answer::not_allowed(method.as_str(), &path, "GET,HEAD,PUT"),
         (_, [_, "cancel"]) => answer::not_allowed(method.as_str(), &path, "POST"),

@@ -20,7 +20,7 @@ const GATED: &str = "
 import os, time
 
 class Predictor:
-    def predict(self, gate: str = '') -> str:
+    def predict(self, gate: str = '', more: str = '') -> str:
         while gate and not os.path.exists(gate):
             time.sleep(0.002)
         return str(os.getpid())
@@ -92,6 +92,34 @@ async fn a_put_is_done_once_and_a_post_each_time() {
     let other = started("PUT", "/predictions/one", json!({"gate": ""})).await;
     assert_ne!(other, first, "another input is another prediction");
     assert_ne!(started("POST", "/predictions", json!({"gate": ""})).await, other);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_id_that_is_taken_is_told() {
+    let rig = Rig::new(GATED, Settings::default()).await;
+    rig.health("READY").await;
+    let gate = rig.path("gate");
+    // Too large to be shown again in answers.
+    let input = |end: &str| json!({"gate": gate, "more": format!("{}{end}", "x".repeat(100_000))});
+    let body = |end: &str| json!({"id": "one", "input": input(end)});
+    let asked = async |method: &str, path: &str, end: &str| rig.ask(method, path, ASYNC, &body(end)).await;
+    assert_eq!(asked("POST", "/predictions", "a").await.status, 202);
+    assert_eq!(asked("POST", "/predictions", "a").await.status, 202, "the same again");
+    let taken = asked("POST", "/predictions", "b").await;
+    assert_eq!((taken.status, &taken.json["status"]), (409, &json!("failed")), "{}", taken.json);
+    assert!(taken.json["error"].as_str().unwrap().contains("another input"), "{}", taken.json);
+    assert_eq!(asked("PUT", "/predictions/one", "b").await.status, 202, "as Cog");
+    std::fs::write(&gate, "").unwrap();
+    let ended = rig.ended("one").await;
+    assert_eq!(asked("PUT", "/predictions/one", "a").await.json["started_at"], ended["started_at"]);
+    assert_ne!(asked("PUT", "/predictions/one", "b").await.json["started_at"], ended["started_at"]);
+    let long = "x".repeat(1025);
+    for wrong in [&long[..], "%00", "a%0Ab"] {
+        let path = format!("/predictions/{wrong}");
+        assert_eq!(rig.ask("PUT", &path, "", &json!({})).await.status, 422, "{wrong}");
+        assert_eq!(rig.ask("GET", &path, "", &Value::Null).await.status, 422, "{wrong}");
+    }
     rig.stop().await;
 }
 
@@ -416,5 +444,46 @@ class Predictor:
     assert_eq!((&found["status"], &found["error"]), (&json!("canceled"), &Value::Null), "{found}");
     assert!(found["logs"].as_str().unwrap().starts_with("in\nout "), "{found}");
     rig.get_until("/metrics", "clunk_restarts_total{kind=\"prediction\"} 0").await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_setup_that_raises_is_told_once_and_to_who_asks() {
+    let source = "
+class Predictor:
+    def setup(self):
+        raise RuntimeError('no weights')
+
+    def predict(self) -> str:
+        return ''
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    let health = rig.health("SETUP_FAILED").await;
+    let logs = health["setup"]["logs"].as_str().unwrap();
+    assert_eq!((logs.matches("Traceback").count(), logs.matches("no weights\n").count()), (1, 1), "{logs}");
+    let refused = rig.post("/predictions", "", json!({})).await;
+    assert_eq!(refused.status, 503);
+    assert!(refused.json["error"].as_str().unwrap().contains("RuntimeError: no weights"), "{}", refused.json);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn input_files_do_not_outlive_a_process_that_was_killed() {
+    let source = "
+import os
+from cog import Path
+
+class Predictor:
+    def predict(self, file: Path) -> str:
+        open('where', 'w').write(str(file))
+        os._exit(1)
+";
+    let rig = Rig::new(source, Settings::default()).await;
+    rig.health("READY").await;
+    let input = json!({"file": "data:text/plain;base64,aGk="});
+    assert_eq!(rig.post("/predictions", "", json!({"input": input})).await.json["status"], "failed");
+    let file = std::fs::read_to_string(rig.path("where")).unwrap();
+    assert!(file.contains("/inputs-"), "{file}");
+    rig.holds("their end", || !std::path::Path::new(&file).exists()).await;
     rig.stop().await;
 }

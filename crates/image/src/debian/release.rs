@@ -157,7 +157,7 @@ impl Verifier {
         };
         if self.program == "gpgv" {
             let url = get("InRelease");
-            let Some(signed) = http.get(&url, MAX_RELEASE_BYTES).await? else { return Ok(None) };
+            let Some(signed) = http.get(&url, None, MAX_RELEASE_BYTES).await? else { return Ok(None) };
             let plain = scratch.path().join("plain");
             let mut command = self.command();
             command.arg("--status-fd=1").arg("--output").arg(&plain).arg(put("signed", &signed)?);
@@ -172,8 +172,8 @@ impl Verifier {
                 .map_err(|error| ImageError::io("read", &plain, error));
         }
         let url = get("Release");
-        let Some(plain) = http.get(&url, MAX_RELEASE_BYTES).await? else { return Ok(None) };
-        let signature = http.get(&get("Release.gpg"), MAX_RELEASE_BYTES).await?.unwrap_or_default();
+        let Some(plain) = http.get(&url, None, MAX_RELEASE_BYTES).await? else { return Ok(None) };
+        let signature = http.get(&get("Release.gpg"), None, MAX_RELEASE_BYTES).await?.unwrap_or_default();
         let mut command = self.command();
         command.arg(put("signature", &signature)?).arg(put("plain", &plain)?);
         let done = command.output().await.map_err(|error| ImageError::io("run", self.program, error))?;

@@ -1,6 +1,6 @@
 //! Files from the network: a single one, or a repository of a model hub.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use clunk_core::Digest;
@@ -14,7 +14,6 @@ use crate::context::Context;
 use crate::flight::Log;
 use crate::image::{Chain, LayerRef};
 use crate::images::Inner;
-use crate::layer::random_name;
 use crate::progress::Progress;
 use crate::trees::{self, Content, Placed};
 
@@ -41,8 +40,10 @@ pub(crate) async fn download(
     let (context, owned) = (inner.context.clone(), title.to_string());
     let below = inner.context.paths(&chain.stack);
     let work = move |log: Log| async move {
-        let folder = Temporary::new(&context)?;
-        let files = fetch(&context, &download, &folder.0, &log).await?;
+        // Cleaned up by the next start, when this process is killed.
+        let scratch = context.layers.scratch()?;
+        let folder = scratch.mount("download", &context.layers.ids)?;
+        let files = fetch(&context, &download, &folder, &log).await?;
         // Whatever lies at the target below stays beside them.
         trees::commit(&context, files, below, LayerRef::Layer(key), owned).await
     };
@@ -106,17 +107,30 @@ struct Sibling {
 /// The files of `owner/name[@revision]`.
 async fn repository_files(context: &Context, repository: &str) -> Result<Vec<Wanted>, ImageError> {
     let (name, revision) = repository.split_once('@').unwrap_or((repository, "main"));
-    let hub = context.host.model_hub.trim_end_matches('/');
-    let url = format!("{hub}/api/models/{name}/revision/{revision}");
+    let hub = &context.host.model_hub;
+    let url =
+        address(hub, ["api", "models"].into_iter().chain(name.split('/')).chain(["revision", revision]))?;
     let missing = |reason: &str| ImageError::Fetch { url: url.clone(), reason: reason.into() };
-    let list = context.http.get_as(&url, context.host.token_for(&url), MAX_LIST).await?;
+    let list = context.http.get(&url, context.host.token_for(&url), MAX_LIST).await?;
     let list = list.ok_or_else(|| missing("there is no such repository or revision, or it is not public"))?;
     let found: Repository =
         serde_json::from_slice(&list).map_err(|error| missing(&format!("not a list of files: {error}")))?;
     let safe = |path: &str| path.split('/').all(is_name);
     let wanted = found.siblings.into_iter().map(|sibling| sibling.rfilename).filter(|path| safe(path));
-    let url = |path: &str| format!("{hub}/{name}/resolve/{}/{path}", found.sha);
-    Ok(wanted.map(|path| Wanted { url: url(&path), path }).collect())
+    let place = |path: String| {
+        let folder = name.split('/').chain(["resolve", &found.sha]);
+        Ok(Wanted { url: address(hub, folder.chain(path.split('/')))?, path })
+    };
+    wanted.map(place).collect()
+}
+
+/// The address with these parts in its path, whatever characters they have.
+fn address<'a>(hub: &str, parts: impl IntoIterator<Item = &'a str>) -> Result<String, ImageError> {
+    let wrong = |reason: String| ImageError::Fetch { url: hub.into(), reason };
+    let mut url = reqwest::Url::parse(hub).map_err(|error| wrong(error.to_string()))?;
+    let path = url.path_segments_mut();
+    path.map_err(|()| wrong("it has no path".into()))?.pop_if_empty().extend(parts);
+    Ok(url.into())
 }
 
 /// One part of a path that stays where it is put.
@@ -131,23 +145,6 @@ fn is_chosen(download: &Download, path: &str) -> bool {
         glob(folder.as_ref().unwrap_or(pattern).as_bytes(), path.as_bytes())
     };
     (download.include.is_empty() || download.include.iter().any(fits)) && !download.exclude.iter().any(fits)
-}
-
-/// A folder that is gone when this is.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new(context: &Context) -> Result<Self, ImageError> {
-        let path = context.cache("downloads")?.join(random_name());
-        std::fs::create_dir_all(&path).map_err(|error| ImageError::io("make folder", &path, error))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]
@@ -172,6 +169,15 @@ mod tests {
         assert!(!chosen(&["*.safetensors"], &[], "model.bin"));
         assert!(!chosen(&[], &["onnx/"], "onnx/deep/model.onnx"));
         assert!(chosen(&["onnx/"], &["*.md"], "onnx/model.onnx"));
+    }
+
+    #[test]
+    fn every_file_of_a_repository_has_an_address() {
+        let parts = ["ann", "tiny", "resolve", "c0ffee", "50% off?", "a#b.bin"];
+        let want = "https://hub/ann/tiny/resolve/c0ffee/50%25%20off%3F/a%23b.bin";
+        assert_eq!(address("https://hub", parts).unwrap(), want);
+        assert_eq!(address("https://hub/", parts).unwrap(), want);
+        assert!(address("hub", parts).is_err());
     }
 
     #[test]

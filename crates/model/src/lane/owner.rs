@@ -149,6 +149,11 @@ impl ReplicaOwner for Owner {
             }
             work.running.drain().map(|(_, job)| job).collect::<Vec<_>>()
         };
+        if lane.plan.program.temporary.is_some() {
+            let lane = lane.clone();
+            // Ends when they are gone.
+            drop(tokio::task::spawn_blocking(move || lane.plan.program.clean_up(replica)));
+        }
         if !matches!(ended, Ended::Stopped) {
             tracing::warn!(model = lane.plan.name, reason, "the model's process is gone");
             lane.counters.restarted();
@@ -184,14 +189,10 @@ fn reason(ended: &Ended) -> String {
     }
 }
 
-/// What the logs of the setup end with.
+/// What the logs of the setup end with. What it raised is in them already.
 fn told(ended: &Ended) -> String {
     match ended {
-        Ended::Stopped => String::new(),
-        Ended::Raised(raised) if raised.traceback.is_empty() => {
-            format!("{}: {}\n", raised.kind, raised.message)
-        }
-        Ended::Raised(raised) => raised.traceback.clone(),
+        Ended::Stopped | Ended::Raised(_) => String::new(),
         Ended::NotStarted { error, .. } | Ended::Crashed { error, .. } => format!("{}\n", error.message),
     }
 }

@@ -71,7 +71,7 @@ pub async fn create(
     if events && !lane.plan.streaming {
         return cannot_stream(lane);
     }
-    let mut asked = match read(lane, &head.headers, body).await {
+    let mut asked = match read(lane, &head.headers, body, id.is_some()).await {
         Ok(asked) => asked,
         Err(answer) => return answer,
     };
@@ -154,10 +154,10 @@ fn trace(headers: &HeaderMap) -> Trace {
 }
 
 /// Reads what is asked for, or answers why it cannot be.
-async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming) -> Result<Asked, Answer> {
+async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming, named: bool) -> Result<Asked, Answer> {
     let media_type = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     let refuse = |refused: Refused| answer::refused(&refused);
-    let parse = |body: &Bytes| request::read(body, lane.plan.schema.as_ref());
+    let parse = |body: &Bytes| request::read(body, lane.plan.schema.as_ref(), named);
     match media_type {
         None if body.is_end_stream() => return parse(&Bytes::from_static(b"{}")).map_err(refuse),
         Some(media_type) if is_json(media_type) => {}
@@ -176,7 +176,12 @@ async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming) -> Result<A
         return parse(&body).map_err(refuse);
     }
     let lane = lane.clone();
-    let parsed = tokio::task::spawn_blocking(move || request::read(&body, lane.plan.schema.as_ref()));
+    let parsed = tokio::task::spawn_blocking(move || {
+        let mut asked = request::read(&body, lane.plan.schema.as_ref(), named)?;
+        // One that fails is tried again, and told, where it is needed.
+        let _ = asked.arguments();
+        Ok(asked)
+    });
     match parsed.await {
         Ok(parsed) => parsed.map_err(refuse),
         Err(error) => {

@@ -146,5 +146,5 @@ async fn program(
         let start = start_text(&entry, task.name(), &source_root, concurrency, replica);
         (template.container(ContainerId::fresh(), replica), start)
     };
-    Ok(Some(Program { make: Arc::new(make), concurrency }))
+    Ok(Some(Program { make: Arc::new(make), concurrency, temporary: None }))
 }

@@ -75,11 +75,8 @@ class CogRunner(Runner):
 
         if self.plan.fetches:
             from . import cog_fetch  # noqa: F401
-        if not self.is_async:
-            from . import cancel  # noqa: F401
-
-            if self.plan.streams:
-                from . import generators  # noqa: F401
+        if self.plan.streams and not self.is_async:
+            from . import generators  # noqa: F401
 
     def run(self):
         """Answers calls until the agent says stop."""

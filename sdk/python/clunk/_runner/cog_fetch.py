@@ -302,8 +302,10 @@ def _allow(runner, whether):
 
 def _make_folder():
     base = os.environ.get("TMPDIR") or "/tmp"
+    # Who looks after this process removes by this name what it leaves when it is killed.
+    owner = os.environ.get("CLUNK_REPLICA_ID", "")
     while True:
-        folder = os.path.join(base, f"inputs-{os.urandom(6).hex()}")
+        folder = os.path.join(base, f"inputs-{owner}-{os.urandom(6).hex()}")
         try:
             os.mkdir(folder, 0o700)
             return folder
