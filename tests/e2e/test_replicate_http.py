@@ -211,6 +211,14 @@ def test_wrong_requests_are_refused_with_what_to_change(api, hello, method, path
     assert part in problem(answer, status)["detail"], answer.json
 
 
+def test_models_of_folders_are_in_no_list_and_a_wrong_version_is_told_the_newest(api, hello):
+    ask(api, "POST", "/models", {"owner": "local", "name": "folder-1", "visibility": "private", "hardware": "cpu"})
+    assert ask(api, "GET", "/models/local/folder-1").status == 200
+    assert '"local"' not in ask(api, "GET", "/models?sort_by=model_created_at").body.decode()
+    wrong = ask(api, "POST", "/predictions", {"version": "acme/hello:zzzz", "input": {}})
+    assert hello in problem(wrong, 422)["hint"]
+
+
 def test_no_token_and_a_wrong_one(api):
     for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic abc"}):
         url = urllib.parse.urlsplit(api.home.server()["url"])
