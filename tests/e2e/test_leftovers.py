@@ -1,5 +1,6 @@
 """Files that nothing refers to any more go from the disk; what anything refers to stays, also over kills."""
 
+import json
 import os
 
 import pytest
@@ -85,3 +86,14 @@ def test_what_a_model_server_uses_is_not_pruned(fresh, tmp_path):
     assert laid
     fresh.ok("image", "prune")
     assert not laid & files(fresh)[1], "nobody uses it any more"
+
+
+def test_a_model_is_served_on_after_an_upgrade_of_its_runner(fresh, tmp_path):
+    version = push(fresh, write(tmp_path / "m", "upgraded", b"weights"))
+    fresh.ok("down")
+    for record in fresh.path.glob("images/*/image.json"):
+        fields = json.loads(record.read_text())
+        fields["runner"] = "0" * 64
+        record.write_text(json.dumps(fields))
+    fresh.ok("up")
+    assert fresh.ok("run", version).endswith("upgraded\n")

@@ -184,7 +184,7 @@ impl Inner {
     }
 
     /// Probes the Python, compiles the runner, writes the image down.
-    async fn finish(
+    pub async fn finish(
         self: &Arc<Self>,
         id: ImageId,
         recipe: Recipe,

@@ -125,6 +125,21 @@ impl Images {
         self.0.built.read().expect("no panic while held").get(&id).cloned()
     }
 
+    /// The image, ready for containers: one that another release of the runner was put into gets this one.
+    pub async fn ready(&self, id: ImageId) -> Result<Option<Arc<BuiltImage>>, ImageError> {
+        if let Some(image) = self.get(id) {
+            return Ok(Some(image));
+        }
+        let Ok(record) = read_json::<ImageRecord>(&self.0.home(id).join("image.json")) else {
+            return Ok(None);
+        };
+        if !self.0.is_whole(&record) {
+            return Ok(None);
+        }
+        let (events, _) = mpsc::channel(1);
+        self.0.finish(id, record.recipe, record.chain, &events).await.map(Some)
+    }
+
     /// What a failed build of the image left.
     pub fn partial(&self, id: ImageId) -> Option<PartialImage> {
         let record: PartialRecord = read_json(&self.0.home(id).join("partial.json")).ok()?;
@@ -149,17 +164,21 @@ impl Images {
     }
 
     /// One image and its layers, the lowest first.
-    pub fn inspect(&self, id: ImageId) -> Option<(Arc<BuiltImage>, Vec<LayerSize>)> {
-        let image = self.get(id)?;
+    pub async fn inspect(
+        &self,
+        id: ImageId,
+    ) -> Result<Option<(Arc<BuiltImage>, Vec<LayerSize>)>, ImageError> {
+        let Some(image) = self.ready(id).await? else { return Ok(None) };
         let records = self.0.records();
         let users = count_users(&records);
-        let stack = &records.get(&id)?.chain.stack;
+        let Some(record) = records.get(&id) else { return Ok(None) };
+        let stack = &record.chain.stack;
         let size = |layer: &LayerRef| {
             let meta = self.0.context.layers.meta(layer)?;
             let shared = users.get(layer).is_some_and(|&count| count > 1);
             Some(LayerSize { title: meta.title, size_bytes: meta.size_bytes, shared })
         };
-        Some((image, stack.iter().filter_map(size).collect()))
+        Ok(Some((image, stack.iter().filter_map(size).collect())))
     }
 
     /// Forgets an image and removes layers only it had; says how many bytes that freed.
@@ -279,9 +298,8 @@ impl Images {
             remove_leftovers(&self.0.home(id), &self.0.context.layers.ids)?;
         }
         for (id, record) in self.0.records() {
-            let whole = record.chain.stack.iter().all(|layer| self.0.context.layers.exists(layer));
-            // A runner of another release is compiled again by the next build, which finds every layer.
-            if whole && record.runner == runner {
+            // A runner of another release is compiled again when the image is wanted.
+            if record.runner == runner && self.0.is_whole(&record) {
                 built.insert(id, Arc::new(self.0.built_image(id, record)));
             }
         }
@@ -292,6 +310,10 @@ impl Images {
 impl Inner {
     pub fn home(&self, id: ImageId) -> PathBuf {
         self.context.layers.state().join("images").join(id.to_string())
+    }
+
+    fn is_whole(&self, record: &ImageRecord) -> bool {
+        record.chain.stack.iter().all(|layer| self.context.layers.exists(layer))
     }
 
     /// The layers of a finished image, the lowest first.

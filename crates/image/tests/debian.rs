@@ -406,7 +406,7 @@ fn images_survive_a_new_process_and_pruning_keeps_what_is_in_use() {
         let images = open(state.path(), files.clone()).await;
         assert!(!leftover.exists());
         assert_eq!(images.get(kept.id).unwrap().layers, kept.layers);
-        let (_, layers) = images.inspect(kept.id).unwrap();
+        let (_, layers) = images.inspect(kept.id).await.unwrap().unwrap();
         assert_eq!(layers.iter().map(|layer| layer.shared).collect::<Vec<_>>(), [true, false]);
         assert_eq!(images.list().len(), 2);
         let in_use = InUse { images: HashSet::from([kept.id]), trees: HashSet::new() };

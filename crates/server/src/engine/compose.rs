@@ -26,7 +26,7 @@ pub struct Template(ContainerSpec);
 
 /// Prepares what every replica of a function shares.
 pub async fn template(engine: &Engine, spec: &FunctionSpec) -> Result<Template, ErrorBody> {
-    let image = find_image(engine, spec.image)?;
+    let image = find_image(engine, spec.image).await?;
     let Some(python) = &image.python else {
         let text =
             format!("image {} has no Python 3.9 or newer, which function `{}` needs", image.id, spec.name);
@@ -54,8 +54,9 @@ pub async fn template(engine: &Engine, spec: &FunctionSpec) -> Result<Template, 
     Ok(Template(container))
 }
 
-pub fn find_image(engine: &Engine, id: ImageId) -> Result<Arc<BuiltImage>, ErrorBody> {
-    engine.images.get(id).ok_or_else(|| {
+pub async fn find_image(engine: &Engine, id: ImageId) -> Result<Arc<BuiltImage>, ErrorBody> {
+    let found = engine.images.ready(id).await.map_err(|error| error.body())?;
+    found.ok_or_else(|| {
         ErrorBody::new(ErrorCode::NotFound, format!("there is no image {id}"))
             .hint("build it first, or look at `clunk image list`")
     })

@@ -81,7 +81,7 @@ pub async fn show(
     Path(text): Path<String>,
 ) -> Result<Json<ImageDetail>, Failure> {
     let id = find(&server, &text)?;
-    let found = server.engine.images.inspect(id);
+    let found = server.engine.images.inspect(id).await.map_err(|error| error.body())?;
     let (image, layers) = found.ok_or_else(|| not_found(format_args!("image {text}")))?;
     let layer = |layer: LayerSize| LayerRecord {
         title: layer.title,
@@ -150,7 +150,8 @@ pub async fn export(
 ) -> Result<Response, Failure> {
     let request: ExportImage = json(body).await?;
     let id = find(&server, &text)?;
-    let image = server.engine.images.get(id).ok_or_else(|| not_found(format_args!("image {text}")))?;
+    let image = server.engine.images.ready(id).await.map_err(|error| error.body())?;
+    let image = image.ok_or_else(|| not_found(format_args!("image {text}")))?;
     let serve = request.model.map(|model| with_python(model, &image)).transpose()?;
     let options = ExportOptions {
         name: request.name,

@@ -46,12 +46,16 @@ pub async fn model(State(server): State<Arc<Server>>, body: Body) -> Result<Resp
     let held = server.engine.hold(images, &trees.concat());
     let predict = program(&server, asked.function.as_ref(), CogTask::Predict).await?;
     let train = program(&server, asked.train.as_ref(), CogTask::Train).await?;
+    let python = match asked.function.as_ref().or(asked.train.as_ref()) {
+        Some(spec) => python(&server, spec).await,
+        None => None,
+    };
     drop(keep);
     let model = Model {
         name: asked.name,
         version: None,
         cog_version: asked.cog_version,
-        python: asked.function.as_ref().or(asked.train.as_ref()).and_then(|spec| python(&server, spec)),
+        python,
         schema: asked.openapi_schema,
         predict,
         train,
@@ -126,8 +130,8 @@ impl Following {
 }
 
 /// The version of the Python that a function runs in.
-fn python(server: &Server, spec: &FunctionSpec) -> Option<String> {
-    let image = compose::find_image(&server.engine, spec.image).ok()?;
+async fn python(server: &Server, spec: &FunctionSpec) -> Option<String> {
+    let image = compose::find_image(&server.engine, spec.image).await.ok()?;
     Some(image.python.as_ref()?.version.clone())
 }
 

@@ -102,7 +102,8 @@ async fn start(server: &Server, shell: OpenShell) -> Result<(Started, Held), Fai
             .hint("give `image` or `recipe`")
             .into());
     };
-    let (built, partial) = (engine.images.get(id), engine.images.partial(id));
+    let built = engine.images.ready(id).await.map_err(|error| error.body())?;
+    let partial = engine.images.partial(id);
     let root = match (&built, &partial) {
         (Some(image), _) => Root::of(image),
         (None, Some(partial)) => Root::before_failure(partial),
