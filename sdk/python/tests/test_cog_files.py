@@ -106,6 +106,11 @@ def test_data_urls(model, word):
 BROKEN_URLS = [
     ("data:image/png;base64,%%%", "is not base 64"),
     ("data:image/png;base64,abc", "is not base 64"),
+    ("data:;base64,YWJj!ZGVm", "it has the character '!'"),
+    ("data:;base64,_-_-", "it has the character '_'"),
+    ("data:;base64,YQ==YWJj", "it has a = that does not end it"),
+    ("data:;base64,\u00e9YWJj", "is not base 64"),
+    ("data:;base64,==", "padding or white space only"),
     ("data:image/png", "has a comma"),
 ]
 
@@ -115,6 +120,22 @@ BROKEN_URLS = [
 def test_broken_data_urls(model, word, url, words):
     kind, message = model(TEXT.format(word=word)).predict(a=url).error
     assert kind == "cog.InputError" and message.startswith("the input a: ") and words in message
+
+
+def test_data_urls_that_are_written_otherwise(model):
+    started = model(TEXT.format(word="def"))
+    urls = {
+        "DATA:text/plain;BASE64,c21hbGw=": ["file.txt", "small"],
+        "data:;base64,c21%0D%0AhbGw%3d ": ["file.txt", "small"],
+        "data:;base64,c21hbGw===": ["file.txt", "small"],
+        'data:text/csv;charset="a,b";base64,c21hbGw=': ["file.csv", "small"],
+        'data:text/csv;name="a.b",say "x, y"': ["a.b", 'say "x, y"'],
+        'data:text/csv;x=",y': ["file.csv", "y"],
+        "data:,%41%4a%%41%+1%4%": ["file.txt", "AJ%A%+1%4%"],
+    }
+    answer = started.predict(a="data:,x", many=list(urls))
+    assert answer.error is None, answer.traceback
+    assert [told[:2] for told in answer.output[1:]] == list(urls.values())
 
 
 @WORDS

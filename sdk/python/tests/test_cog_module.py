@@ -192,6 +192,24 @@ def test_secrets_do_not_show(run):
     )
 
 
+def test_escaped_bytes_are_read_a_run_at_a_time(run):
+    """Not one by one, which takes seconds for a URL of 20 MB."""
+    run(
+        """
+        import sys
+        from cog._urls import read_data_url
+        calls = []
+        text = "%41" * 100_000 + "%zz"
+        read_data_url("data:,%41")
+        sys.setprofile(lambda frame, event, argument: calls.append(event))
+        content = read_data_url("data:," + text)[1]
+        sys.setprofile(None)
+        assert content == b"A" * 100_000 + b"%zz"
+        assert len(calls) < 10_000, len(calls)
+        """
+    )
+
+
 def test_paths(run):
     run(
         """

@@ -10,8 +10,8 @@ URLS = ("http://", "https://", "data:")
 
 
 def is_url(value):
-    """Schemes of the web may be written in capitals."""
-    return value.startswith(URLS) or value[:8].lower().startswith(URLS[:2])
+    """Schemes may be written in capitals."""
+    return value.startswith(URLS) or value[:8].lower().startswith(URLS)
 
 
 

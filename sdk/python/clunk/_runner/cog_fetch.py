@@ -4,7 +4,7 @@ import os
 import sys
 from _thread import allocate_lock, start_new_thread
 
-from cog._urls import clean_name, file_name, read_data_url, suffix_for, suffix_of
+from cog._urls import clean_name, file_name, is_data_url, read_data_url, suffix_for, suffix_of
 
 from clunk import __version__, _runner
 from clunk._client.http import Connection
@@ -117,7 +117,7 @@ class Files:
             # The call went before there was a folder that it could have removed.
             self.clean()
             raise Stopped
-        if len(self._fetches) == 1 or all(each.url.startswith("data:") for each in self._fetches):
+        if len(self._fetches) == 1 or all(is_data_url(each.url) for each in self._fetches):
             self._one_by_one(interruptible)
         else:
             self._side_by_side(interruptible)
@@ -185,7 +185,7 @@ class Files:
     def _run(self, each):
         folder = self.folder
         try:
-            if each.url.startswith("data:"):
+            if is_data_url(each.url):
                 self._write_data(each)
             else:
                 self._download(each)

@@ -7,6 +7,9 @@ from binascii import a2b_base64
 # Bytes of a file name, less than what file systems take so that something can be put in front.
 NAME_MAX = 200
 UNKNOWN_TYPE = "application/octet-stream"
+_SPACE = b" \t\n\r\f\v"
+_PADDING = b"=" + _SPACE
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/" + _SPACE
 
 _TYPES = {
     ".aac": "audio/aac",
@@ -125,8 +128,8 @@ def suffix_of(name):
 
 def file_name(url):
     """The file name at the end of a URL; of a data URL one that fits its media type."""
-    if url.startswith("data:"):
-        kind, fields = _data_head(url.partition(",")[0])
+    if is_data_url(url):
+        kind, fields = _data_head(_split_data_url(url)[0])
         named = fields.get("name") or fields.get("filename")
         return clean_name(unquote(named)) if named else "file" + suffix_for(kind)
     rest = url.partition("://")[2].partition("#")[0].partition("?")[0]
@@ -145,23 +148,50 @@ def clean_name(name):
     return encoded[: NAME_MAX - len(suffix.encode()) - 1].decode("utf-8", "ignore") + "~" + suffix
 
 
+def is_data_url(text):
+    return text[:5].lower() == "data:"
+
+
 def read_data_url(url):
     """`(media type, content)` of a data URL."""
-    head, comma, data = url.partition(",")
-    if not comma:
+    head, data = _split_data_url(url)
+    if data is None:
         raise ValueError("a data URL has a comma before its data: data:image/png;base64,iVBORw...")
     kind, fields = _data_head(head)
-    if "base64" not in fields:
-        return kind, _percent_decoded(data)
-    if "%" in data:
-        data = unquote(data)
+    content = _percent_decoded(data) if "%" in data else data.encode("utf-8", "replace")
+    return kind, _base64_decoded(content) if "base64" in fields else content
+
+
+def _base64_decoded(data):
+    """Python's decoder skips what is no base 64, and gives less than what was meant: here only white space may be skipped."""
+    body = data.rstrip(_PADDING)
+    strange = body.translate(None, _BASE64)
+    if strange:
+        shown = strange[:1].decode("ascii", "replace")
+        what = "a = that does not end it" if shown == "=" else f"the character {shown!r}, which base 64 does not have"
+        raise ValueError(f"the data of this data URL is not base 64: it has {what}")
     try:
         content = a2b_base64(data)
-    except (Base64Error, ValueError) as error:
+    except Base64Error as error:
         raise ValueError(f"the data of this data URL is not base 64: {error}") from None
     if data and not content:
-        raise ValueError("the data of this data URL is not base 64")
-    return kind, content
+        raise ValueError("the data of this data URL is not base 64: it has padding or white space only")
+    return content
+
+
+def _split_data_url(url):
+    """What stands before the comma and the data behind it; None where there is no comma. In quotes it is one of a
+    parameter."""
+    comma = url.find(",")
+    quote = url.find('"', 0, max(comma, 0))
+    while quote >= 0:
+        end = url.find('"', quote + 1)
+        if end < 0:
+            break
+        if end > comma:
+            comma = url.find(",", end)
+        quote = url.find('"', end + 1, max(comma, 0))
+    return (url, None) if comma < 0 else (url[:comma], url[comma + 1 :])
 
 
 def _data_head(head):
@@ -170,7 +200,7 @@ def _data_head(head):
     fields = {}
     for part in parts:
         name, _, value = part.strip().partition("=")
-        fields[name.lower()] = value
+        fields[name.lower()] = value.strip('"')
     return kind.strip().lower() or "text/plain", fields
 
 
@@ -179,12 +209,10 @@ def unquote(text):
 
 
 def _percent_decoded(text):
-    first, *parts = text.encode("utf-8", "replace").split(b"%")
-    decoded = [first]
-    for part in parts:
-        try:
-            decoded.append(bytes((int(part[:2].decode("ascii"), 16),)) if len(part) > 1 else b"%")
-            decoded.append(part[2:] if len(part) > 1 else part)
-        except ValueError:
-            decoded.append(b"%" + part)
-    return b"".join(decoded)
+    import re
+
+    def run(found):
+        return bytes.fromhex(found[0].replace(b"%", b"").decode())
+
+    # A run at a time, of bounded length as the matcher remembers each step in it.
+    return re.sub(rb"(?:%[0-9A-Fa-f]{2}){1,4096}", run, text.encode("utf-8", "replace"))

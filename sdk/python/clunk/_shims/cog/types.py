@@ -71,7 +71,7 @@ class File(io.IOBase):
         """An open file of a file, or of an http, https or data URL."""
         if isinstance(value, io.IOBase):
             return value
-        if isinstance(value, str) and value.startswith("data:"):
+        if isinstance(value, str) and value[:5].lower() == "data:":
             from ._urls import read_data_url
 
             return io.BytesIO(read_data_url(value)[1])
@@ -206,4 +206,4 @@ def get_filename(url):
 
 
 def _is_url(value):
-    return isinstance(value, str) and value.startswith(("http://", "https://", "data:"))
+    return isinstance(value, str) and value[:8].lower().startswith(("http://", "https://", "data:"))
