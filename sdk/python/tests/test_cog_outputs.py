@@ -259,34 +259,92 @@ def predict(): return [Two(), One()]
     assert answer.output == [{"two": None}, {"one": "red"}] and "/0/two" in answer.files
 
 
-@pytest.mark.parametrize("word", ["def", "async def"])
-def test_temporary_files_that_were_sent_are_gone_and_others_stay(model, tmp_path, word):
-    source = """
-import os, tempfile, time
+MEMOIZING = """
+import os, types
 from cog import BasePredictor, Path
+from clunk._runner import cog_outputs
+cog_outputs.TEMPORARY = os.environ["TEST_TMP"]
+cog_outputs.REMEMBERED_MAX = 4
+SIZE = int(os.environ["TEST_SIZE"])
+def statvfs(folder):
+    assert folder == os.environ["TEST_TMP"]
+    return types.SimpleNamespace(f_blocks=SIZE, f_bfree=SIZE - len(os.listdir(folder)))
+os.statvfs = statvfs
 def made(name, folder):
     path = os.path.join(folder, name)
-    with open(path, "w") as file: file.write(name)
+    if not os.path.exists(path):
+        with open(path, "w") as file: file.write(name)
     return Path(path)
 class Predictor(BasePredictor):
     def setup(self):
-        self.old = made("old", os.environ["TMPDIR"])
-        # A later tick of the clock of files.
+        self.old = made("old", os.environ["TEST_TMP"])
+    WORD predict(self, name: str, folder: str = os.environ["TEST_TMP"]) -> list:
+        # A later tick of the clock of files than that of setup.
         seen = os.stat(self.old).st_ctime_ns
-        while os.stat(made("probe", os.environ["TMPDIR"])).st_ctime_ns <= seen: pass
-    WORD predict(self, kept: str) -> list:
-        temporary = os.environ["TMPDIR"]
-        seen = os.stat(os.path.join(temporary, "probe")).st_ctime_ns
         while True:
-            new = made("new", temporary)
-            if os.stat(new).st_ctime_ns > seen: break
-        return [new, new, made("kept", kept), self.old]
+            probe = made("probe", os.environ["TEST_ELSEWHERE"])
+            later = os.stat(probe).st_ctime_ns > seen
+            os.unlink(probe)
+            if later: break
+        return [made(name, folder), self.old]
 """
-    (tmp_path / "tmp").mkdir()
-    (tmp_path / "kept").mkdir()
-    started = model(source.replace("WORD", word), env={"TMPDIR": str(tmp_path / "tmp")})
-    for _ in range(2):
-        answer = started.predict(kept=str(tmp_path / "kept"))
-        assert [answer.files[f"/{at}"][2] for at in range(4)] == [b"new", b"new", b"kept", b"old"], answer.traceback
-        assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == ["old", "probe"]
-        assert [path.name for path in (tmp_path / "kept").iterdir()] == ["kept"]
+
+
+@pytest.fixture
+def memoizing(model, tmp_path):
+    """Starts the model that gives a file again; and lists what is in its temporary folder."""
+    folders = {"TEST_TMP": tmp_path / "tmp", "TEST_ELSEWHERE": tmp_path / "elsewhere"}
+    for folder in folders.values():
+        folder.mkdir()
+
+    def start(word="def", container="im-1", image="im-1", size=10):
+        env = {name: str(folder) for name, folder in folders.items()}
+        env.update(CLUNK_IMAGE_ID=container, TEST_SIZE=str(size))
+        return model(MEMOIZING.replace("WORD", word), env=env, image_id=image)
+
+    return start, lambda: {path.name for path in (tmp_path / "tmp").iterdir()}
+
+
+@pytest.mark.parametrize("word", ["def", "async def"])
+def test_files_in_tmp_stay_until_it_is_half_full(memoizing, tmp_path, word):
+    start, names = memoizing
+    started = start(word)
+
+    def give(name, **folder):
+        answer = started.predict(name=name, **folder)
+        assert [answer.files[f"/{at}"][2].decode() for at in range(2)] == [name, "old"], answer.traceback
+        return names()
+
+    assert give("a") == give("a") == {"old", "a"}
+    assert give("other", folder=str(tmp_path / "elsewhere")) == {"old", "a"}
+    give("b")
+    give("c")
+    assert give("d") == {"old", "a", "b", "c", "d"}
+    # It was given again: b is the oldest now.
+    give("a")
+    assert give("e") == {"old", "a", "c", "d", "e"}
+    assert give("b") == {"old", "a", "d", "e", "b"}
+    for name in "xyz":
+        (tmp_path / "tmp" / name).touch()
+    # What others put there stays, and so does a file that is another by now.
+    (tmp_path / "tmp" / "d").rename(tmp_path / "d")
+    (tmp_path / "tmp" / "d").touch()
+    assert give("f") == {"old", "x", "y", "z", "d"}
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} == {"other"}
+
+
+def test_files_in_tmp_that_are_remembered_no_more_stay(memoizing):
+    start, names = memoizing
+    started = start(size=16)
+    for name in "abcdefgh":
+        started.predict(name=name)
+    assert names() == {"old", *"abcefgh"}
+
+
+@pytest.mark.parametrize(("container", "image"), [("im-1", "im-model"), ("", "im-1"), ("", "")])
+def test_no_file_goes_outside_a_container_of_the_platform(memoizing, container, image):
+    start, names = memoizing
+    started = start(container=container, image=image)
+    for name in "abcdefgh":
+        assert started.predict(name=name).error is None
+    assert names() == {"old", *"abcdefgh"}

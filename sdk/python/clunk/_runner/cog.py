@@ -25,7 +25,7 @@ finally:
 
 from .cog_converters import NoFiles  # noqa: E402
 from .cog_json import dumps, finite, loads  # noqa: E402
-from .cog_outputs import Outputs, clock_ns  # noqa: E402
+from .cog_outputs import Outputs, Temporary  # noqa: E402
 
 # Bytes of the JSON of one metric.
 METRIC_MAX = 64 << 10
@@ -51,13 +51,21 @@ class CogRunner(Runner):
         # Output files of a training are made once.
         self.is_training = False
         self.api_url = None
-        # When its setup had ended, by the clock of files.
-        self.ready_ns = None
+        # Whether the platform made this container, and the files there that calls gave: None where they are not ours.
+        self.is_contained = False
+        self.temporary = None
         # Of the call that runs.
         self.context = None
         self.scope = None
         _runner.cancellation = CancelationException
         _scope.provider = self.current_scope
+
+    def start(self, fields):
+        # The platform alone says so in both places. A model server that runs in a container inherits the one, but its
+        # START names no image of the platform.
+        image = fields.get("image_id")
+        self.is_contained = bool(image) and os.environ.get("CLUNK_IMAGE_ID") == image
+        return super().start(fields)
 
     def load(self, fields):
         from .cog_load import load
@@ -68,7 +76,7 @@ class CogRunner(Runner):
         if not self.is_async and self.concurrency == 1:
             self.ahead = AHEAD
         super().ready()
-        self.ready_ns = clock_ns()
+        self.temporary = Temporary() if self.is_contained else None
         # What the first call will need, while nobody waits for it yet. A cancel that first has to be imported comes too
         # late for C code that a signal ends.
         from . import cancel  # noqa: F401
@@ -143,7 +151,7 @@ class CogRunner(Runner):
                 if type(value) is str and not plan.streams:
                     reply, data = _JSON, dumps(value, lambda: Outputs(self.link, call).half())
                 else:
-                    outputs = Outputs(self.link, call, self.is_training, self.ready_ns)
+                    outputs = Outputs(self.link, call, self.is_training, self.temporary)
                     iterator = chunks_of(value, plan)
                     try:
                         if iterator is None:

@@ -25,6 +25,10 @@ MEMORY_FILE_MAX = 64 << 20
 # Files of one value; the agent takes no more.
 FILES_MAX = 10_000
 DEPTH_MAX = 200
+# Where containers have memory for files.
+TEMPORARY = "/tmp"
+# Files there that are remembered as outputs; what was given earlier stays.
+REMEMBERED_MAX = 20_000
 _COPY_CHUNK = 64 << 20
 
 _PLAIN = frozenset((str, int, float, bool, type(None)))
@@ -42,17 +46,60 @@ class OutputError(SerializationError):
 OutputError.__module__ = "cog"
 
 
+class Temporary:
+    """The files in the temporary folder that were given as outputs. They stay, as a model may give one again; but the
+    oldest go when the folder is half full. Only for a container of Clunk's, where that folder is memory of its own.
+    """
+
+    def __init__(self):
+        self.folder = os.path.realpath(TEMPORARY)
+        # What was made earlier, by `setup`, stays.
+        self.since = clock_ns()
+        # Oldest first: path to device and inode.
+        self.given = {}
+
+    def place(self, name, found):
+        """The path of a file, of which `found` is known; None of one that lies elsewhere or was made by no call."""
+        if found.st_ctime_ns <= self.since:
+            return None
+        path = os.path.realpath(name)
+        return path if os.path.commonpath((self.folder, path)) == self.folder else None
+
+    def add(self, files):
+        """A call has ended that gave these."""
+        for path, *identity in files:
+            self.given.pop(path, None)
+            self.given[path] = identity
+        while self.given and self._is_half_full():
+            path = next(iter(self.given))
+            _remove(path, *self.given.pop(path))
+        while len(self.given) > REMEMBERED_MAX:
+            del self.given[next(iter(self.given))]
+
+    def _is_half_full(self):
+        found = os.statvfs(self.folder)
+        return found.f_bfree * 2 < found.f_blocks
+
+
+def _remove(path, device, inode):
+    """Removes the file that it was."""
+    try:
+        found = os.lstat(path)
+        if (found.st_dev, found.st_ino) == (device, inode):
+            os.unlink(path)
+    except OSError:
+        pass
+
+
 class Outputs:
     """The outputs of one call."""
 
-    __slots__ = ("call", "count", "keeps", "link", "since", "taken", "warned")
+    __slots__ = ("call", "count", "keeps", "link", "taken", "temporary", "warned")
 
-    def __init__(self, link, call, keeps=False, since=None):
+    def __init__(self, link, call, keeps=False, temporary=None):
         self.link = link
-        # Temporary files that were made later than this go when they were sent, as Cog's documentation promises; None:
-        # all stay.
-        self.since = since
-        # Those that were sent: path, device and inode.
+        # The `Temporary` of the runner, or None; and the files in it that were sent: path, device and inode.
+        self.temporary = temporary
         self.taken = []
         self.call = call
         # Nothing will write over the files that come out (a training's): they need no copy.
@@ -76,25 +123,11 @@ class Outputs:
             raise OutputError("the names around the files of this output are too long, a megabyte together")
         return control, data
 
-    def take(self, path, found):
-        """A file was sent."""
-        if self.since is None or found.st_ctime_ns <= self.since:
-            return
-        folder = os.path.realpath(os.environ.get("TMPDIR") or "/tmp")
-        real = os.path.realpath(path)
-        if os.path.commonpath((folder, real)) == folder and real != folder:
-            self.taken.append((real, found.st_dev, found.st_ino))
-
     def clean(self):
         """The call is over: nothing else of it names the files that it gave."""
-        for path, device, inode in self.taken:
-            try:
-                found = os.lstat(path)
-                if (found.st_dev, found.st_ino) == (device, inode):
-                    os.unlink(path)
-            except OSError:
-                pass
-        self.taken = []
+        if self.taken:
+            self.temporary.add(self.taken)
+            self.taken = []
 
     def half(self):
         """Says that a text is not what it was."""
@@ -190,9 +223,12 @@ class _Walk:
                 raise OutputError(f"{_shown(where)} is {name}, which is {what}: only a file can be an output")
             # Of what the kernel makes as it is read, such as /proc/cpuinfo, nobody knows the size.
             data = None if found.st_size else _whole(fd, where, name)
+            outputs = self.outputs
             self._place(where)
             self._send_file(fd, found.st_size, os.path.basename(name), data)
-            self.outputs.take(name, found)
+            path = outputs.temporary.place(name, found) if outputs.temporary is not None else None
+            if path is not None:
+                outputs.taken.append((path, found.st_dev, found.st_ino))
         finally:
             os.close(fd)
 

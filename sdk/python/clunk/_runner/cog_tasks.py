@@ -133,7 +133,7 @@ class _CogServer(_Server):
     async def _output(self, call, value):
         """`(control text, JSON)` of the answer. What comes in chunks has been sent then."""
         runner = self.runner
-        outputs = Outputs(runner.link, call.number, runner.is_training, runner.ready_ns)
+        outputs = Outputs(runner.link, call.number, runner.is_training, runner.temporary)
         try:
             return await self._encode(call, outputs, value)
         finally:
