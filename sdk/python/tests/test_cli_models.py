@@ -330,9 +330,13 @@ def test_models_are_listed_shown_and_deleted(clunk):
     assert (asked.returncode, "add --yes" in asked.stderr) == (1, True)
     deleted = clunk("model", "delete", f"ada/hello:{version[:8]}", "--yes")
     assert deleted.stdout == f"deleted ada/hello:{version}\n"
+    assert deleted.stderr == "clunk: its files leave the disk within the hour\n"
     assert clunk("model", "delete", "ada/hello", "--yes").stdout == "deleted ada/hello with 0 versions\n"
     assert clunk.models.models == {}
     assert clunk("model", "delete", "ada/hello", "--yes").returncode == 3
+    for word in ("--quiet", "--json"):
+        pushed(clunk)
+        assert clunk("model", "delete", "ada/hello", "--yes", word).stderr == ""
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ def _delete(client, options, reference):
         _ask(f"delete version {version[:SHOWN_VERSION_LEN]} of {name}?", "y", options)
         request(client, "DELETE", f"/models/{name}/versions/{version}")
         print(f"deleted {name}:{version}")
+        _say_when(options)
         return DONE
     request(client, "GET", f"/models/{name}")
     versions = [one["id"] for one in pages(client, f"/models/{name}/versions")]
@@ -178,7 +179,14 @@ def _delete(client, options, reference):
         request(client, "DELETE", f"/models/{name}/versions/{version}")
     request(client, "DELETE", f"/models/{name}")
     print(f"deleted {name} with {count}")
+    if versions:
+        _say_when(options)
     return DONE
+
+
+def _say_when(options):
+    if not (options.quiet or options.json):
+        print("clunk: its files leave the disk within the hour", file=sys.stderr)
 
 
 def _ask(question, wanted, options):
