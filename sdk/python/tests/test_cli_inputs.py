@@ -157,7 +157,8 @@ def test_secrets_of_a_build(tmp_path, monkeypatch):
     assert [mount.get("content") for mount in mounts] == ["YQ==", "Yg==", None]
     for word, message in (
         ("id=three,env=TOKEN", "no command of build.run mounts the secret three"),
-        ("one", "does not say where"),
+        ("one", "--secret one does not say where"),
+        ("tok=1", "--secret tok=1 does not say where"),
         ("id=one", "does not say where"),
         ("id=one,src=/t,env=TOKEN", "does not say where"),
         ("id=one,env=NONE", "the environment has no NONE"),

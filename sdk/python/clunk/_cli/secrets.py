@@ -28,7 +28,7 @@ def _read(word):
     parts = dict(part.partition("=")[::2] for part in word.split(","))
     name, path, variable = parts.get("id"), parts.get("src") or parts.get("source"), parts.get("env")
     if not name or set(parts) - {"type", "id", "src", "source", "env"} or bool(path) == bool(variable):
-        raise usage(f"--secret {parts.get('id') or ''} does not say where the secret is", EXAMPLE)
+        raise usage(f"--secret {word} does not say where the secret is", EXAMPLE)
     if variable:
         if variable not in os.environ:
             raise usage(f"the secret {name}: the environment has no {variable}", EXAMPLE)
