@@ -50,13 +50,14 @@ class Project:
         env.update(self.server.environment(), PYTHONPATH=SDK, XDG_CACHE_HOME=str(self.cache), NO_COLOR="1")
         return {**env, **more}
 
-    def python(self, *words, cwd=None, env=None, python=sys.executable):
+    def python(self, *words, cwd=None, env=None, python=sys.executable, stdout=subprocess.PIPE):
         """Runs `python WORDS...` in the project."""
         return subprocess.run(
             [python, *words],
             cwd=cwd or self.folder,
             env=self.environment(**(env or {})),
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=60,
         )

@@ -73,6 +73,26 @@ def test_several_files_have_names_of_their_own(clunk):
     assert whole["output"] == ["j.0.png", "j.1.png"]
 
 
+@pytest.mark.parametrize("words", [[], ["--json"], ["-o", "-"]])
+@pytest.mark.parametrize("kind", ["text", "file"])
+def test_a_full_standard_output_is_one_line(clunk, words, kind):
+    file_model(clunk, "Path" if kind == "file" else "str")
+    output = data_url(b"x" * 100_000) if kind == "file" else "text"
+    clunk.models.behave = lambda inputs: [("output", {"index": 0, "output": output})]
+    with open("/dev/full", "w") as full:
+        done = clunk("run", "ada/hello", "-i", "image=https://example.com/a", *words, stdout=full)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("hint:")]
+    assert len(lines) == 1 and lines[0].startswith("error: cannot write "), done.stderr
+    assert lines[0].endswith("No space left on device")
+
+
+def test_a_list_that_cannot_be_written_is_told(clunk):
+    with open("/dev/full", "w") as full:
+        done = clunk("model", "list", "--json", stdout=full)
+    assert (done.returncode, done.stderr) == (1, "error: cannot write to standard output: No space left on device\n")
+
+
 @pytest.mark.parametrize("size", [5, 700_000])
 def test_a_pipe_is_an_input_too(clunk, size):
     file_model(clunk)

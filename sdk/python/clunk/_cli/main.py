@@ -1,9 +1,13 @@
 """Which command, and how every end of it is told."""
 
+import errno
 import os
 import sys
 
 from .errors import DONE, FAILED, INTERRUPTED, USAGE, Exit, exit_code, report
+
+# What writing raises where there is no room. Files of outputs have their own words for it.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 HELP = """\
 Runs Python functions in containers.
@@ -27,6 +31,7 @@ def main(arguments):
     except Exit as end:
         if end.message:
             report(end.message, end.hint)
+        _drop_output()
         return end.code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -38,9 +43,21 @@ def main(arguments):
         from clunk.exception import Error
 
         if not isinstance(error, Error):
-            raise
+            if not isinstance(error, OSError) or error.errno not in FULL:
+                raise
+            _drop_output()
+            report(f"cannot write to standard output: {error.strerror}")
+            return FAILED
         report(error.message, error.hint, error.code)
         return exit_code(error)
+
+
+def _drop_output():
+    """What standard output does not take, as a full disk, Python does not try to write again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def dispatch(arguments):

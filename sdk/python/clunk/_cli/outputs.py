@@ -104,9 +104,14 @@ class Target:
     def write(self, pieces, name, many):
         """Writes one file; its path."""
         if self.path == "-":
-            for piece in pieces:
-                sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
+            try:
+                for piece in pieces:
+                    sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                raise Exit(FAILED, f"cannot write to standard output: {error.strerror}") from None
             return "-"
         path = self._place(name, many)
         self.written += 1
