@@ -163,7 +163,7 @@ def read_data_url(url):
 
 
 def _base64_decoded(data):
-    """Python's decoder skips what is no base 64, and gives less than what was meant: here only white space may be skipped."""
+    """Python's decoder skips what is no base 64, and gives less than was meant: here only white space is skipped."""
     body = data.rstrip(_PADDING)
     strange = body.translate(None, _BASE64)
     if strange:
