@@ -84,6 +84,11 @@ pub async fn create(
     }
     let patience = patience(&head.headers);
     let hook = asked.hook.take();
+    // Before it is taken: a prediction whose end nobody would be told of is refused.
+    let place = hook.as_ref().and_then(|_| server.webhooks.place());
+    if hook.is_some() && place.is_none() {
+        return answer::too_many_webhooks();
+    }
     let detached = patience != Patience::ToTheEnd && !events;
     let submitted = match lane.submit(asked, detached) {
         Ok(submitted) => submitted,
@@ -93,8 +98,8 @@ pub async fn create(
     if detached {
         prediction.detach();
     }
-    if let (Some(hook), true) = (hook, submitted.created) {
-        server.webhooks.follow(prediction.clone(), hook, trace(&head.headers));
+    if let (Some(hook), Some(place), true) = (hook, place, submitted.created) {
+        server.webhooks.follow(place, prediction.clone(), hook, trace(&head.headers));
     }
     if events {
         return self::events(lane, prediction);
