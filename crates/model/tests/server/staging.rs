@@ -46,9 +46,9 @@ async fn begin(rig: &Rig, id: &str, input: Value) {
 async fn one_that_is_canceled_before_its_turn_leaves_the_others_alone() {
     let (rig, pid) = brisk(Settings::default()).await;
     let gate = rig.path("gate");
-    begin(&rig, "runs", json!({"gate": gate})).await;
-    rig.processing("runs").await;
-    let note = rig.path("note");
+    let (begun, note) = (rig.path("begun"), rig.path("note"));
+    begin(&rig, "runs", json!({"gate": gate, "note": begun})).await;
+    rig.holds("begun", || begun.exists()).await;
     begin(&rig, "a", json!({"gate": rig.path("never"), "name": "a", "note": note})).await;
     begin(&rig, "b", json!({})).await;
     assert_eq!(rig.get("/predictions/a").await["status"], "starting");
