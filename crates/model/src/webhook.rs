@@ -320,6 +320,20 @@ mod tests {
     }
 
     #[test]
+    fn so_many_are_followed_and_the_next_is_refused() {
+        let webhooks = Webhooks::new(Client::new("test"), Arc::default());
+        let places: Vec<_> = (0..FOLLOWED_MAX).map_while(|_| webhooks.place()).collect();
+        assert_eq!((places.len(), webhooks.place().is_none()), (FOLLOWED_MAX, true));
+        let refused = crate::answer::too_many_webhooks();
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (429, &"1".parse().unwrap())
+        );
+        drop(places);
+        assert!(webhooks.place().is_some());
+    }
+
+    #[test]
     fn secrets_of_a_url_are_not_logged() {
         assert_eq!(shown("https://me:key@h:8080/a?token=s#f"), "https://h:8080/a");
     }
