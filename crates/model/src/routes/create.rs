@@ -57,7 +57,12 @@ fn patience(headers: &HeaderMap) -> Patience {
 
 pub fn wants_events(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| part.trim().starts_with("text/event-stream"))
+    values.flat_map(|value| value.split(',')).any(|part| {
+        let mut words = part.split(';').map(str::trim);
+        let named = words.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
+        let weight = words.find_map(|word| word.strip_prefix("q=").or(word.strip_prefix("Q=")));
+        named && weight.and_then(|weight| weight.trim().parse().ok()) != Some(0.0)
+    })
 }
 
 pub async fn create(
@@ -171,7 +176,9 @@ async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming, named: bool
             return Err(answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, text));
         }
     }
-    if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+    if let Some(coding) =
+        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         let coding = coding.to_str().unwrap_or_default();
         let text = format!("the body has `Content-Encoding: {coding}`; send it without, not compressed");
         return Err(answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, &text));
@@ -274,6 +281,17 @@ mod tests {
             ("", Patience::ToTheEnd),
         ] {
             assert_eq!(read(value), want, "{value}");
+        }
+    }
+
+    #[test]
+    fn events_are_wanted_by_who_says_so() {
+        let wants = |value: &str| wants_events(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
+        for yes in ["text/event-stream", "a/b, Text/Event-Stream; q=0.5", "text/event-stream;charset=utf-8"] {
+            assert!(wants(yes), "{yes}");
+        }
+        for no in ["text/event-stream;q=0", "text/event-stream; Q=0.000", "text/event-streams", "*/*", ""] {
+            assert!(!wants(no), "{no}");
         }
     }
 
