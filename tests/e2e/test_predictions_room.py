@@ -85,15 +85,11 @@ def test_what_is_taken_away_under_a_prediction_is_named(home, tmp_path):
     version = said.strip().partition(":")[2]
     running, waiting = [predict(api, "gone", wait_s=0, input={}) for _ in range(2)]
     wait_until("it runs", lambda: api.get(f"/api/predictions/{running['id']}")["status"] == "processing", PATIENCE_S)
-    home.ok("app", "stop", name)
+    refused = home.run("app", "stop", name)
+    assert refused.returncode != 0 and f"serves {name}" in refused.stderr and "model delete" in refused.stderr
+    assert api.get(f"/api/predictions/{running['id']}")["status"] == "processing"
+    home.ok("model", "delete", f"{name}:{version}", "--yes")
     for prediction in (running, waiting):
         end = ended(api, prediction)
-        assert (end["status"], end["error"]) == ("canceled", f"the model {name} was stopped"), end
-    # The same push serves it again.
-    home.ok("push", tmp_path / "m", name, "--quiet")
-    running = predict(api, "gone", wait_s=0, input={})
-    wait_until("it runs", lambda: api.get(f"/api/predictions/{running['id']}")["status"] == "processing", PATIENCE_S)
-    home.ok("model", "delete", f"{name}:{version}", "--yes")
-    end = ended(api, running)
-    assert (end["status"], end["error"]) == ("canceled", f"the version {version[:12]} was deleted"), end
+        assert (end["status"], end["error"]) == ("canceled", f"the version {version[:12]} was deleted"), end
     api.close()

@@ -95,6 +95,7 @@ impl InputSchema {
         if let Some(declared) = resolved["properties"].as_object_mut() {
             declared.values_mut().for_each(allow_inner_nulls);
             declared.values_mut().for_each(formats::only_known);
+            declared.values_mut().for_each(bound_integers);
         }
         let built = formats::options().build(&resolved);
         let validator = built.map_err(|error| wrong(format!("{error} (at {})", error.instance_path)))?;
@@ -176,6 +177,21 @@ impl InputSchema {
 
     pub fn required(&self) -> &[String] {
         &self.required
+    }
+}
+
+/// Integers beyond 64 bits would reach the model as other numbers.
+fn bound_integers(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            members.values_mut().for_each(bound_integers);
+            if members.get("type").is_some_and(|kind| kind == "integer") {
+                members.entry("maximum").or_insert(u64::MAX.into());
+                members.entry("minimum").or_insert((i64::MIN + 1).into());
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound_integers),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

@@ -149,6 +149,10 @@ impl Models {
         if let Some(webhook) = &accepted.webhook {
             targets::check(&webhook.url)?;
         }
+        // Nothing is written down of what cannot begin.
+        if self.engine.function(accepted.function).is_none() {
+            return Err(Refusal::Failed(super::catalogue::not_served(accepted.loaded.version.id)));
+        }
         let models = self.me();
         let written = tokio::spawn(async move { models.write_down(accepted).await });
         let written =

@@ -249,7 +249,7 @@ async fn why_stopped(models: &Models, record: &Prediction) -> Option<String> {
         return Some(format!("the deployment {name} was deleted"));
     }
     match models.store.version(record.version).await.ok()? {
-        Some(_) => Some(format!("the model {} was stopped", record.model)),
+        Some(_) => None,
         None => Some(format!("the version {} was deleted", record.version.short())),
     }
 }

@@ -125,13 +125,14 @@ pub async fn stop(
 ) -> Result<Json<Value>, Failure> {
     let id: AppId = id(&text)?;
     match server.engine.app(id) {
-        Some(app) => {
-            app.stop(Haste::Orderly).await;
-            if app.lifetime == Lifetime::Deployed {
-                // What waited for it has ended on disk.
-                server.models.reconcile(|_| true).await?;
-            }
+        // Its versions would never be served again.
+        Some(app) if app.lifetime == Lifetime::Deployed => {
+            let text = format!("app {id} serves {}, for as long as that exists", app.name);
+            return Err(ErrorBody::new(ErrorCode::InUse, text)
+                .hint("idle, it has no container; to end one: clunk container stop; to end all: clunk model delete")
+                .into());
         }
+        Some(app) => app.stop(Haste::Orderly).await,
         None if server.engine.store.app(id).await?.is_some() => {}
         None => return Err(not_found(format_args!("app {text}"))),
     }

@@ -34,7 +34,7 @@ options:
 """
 
 # What is waited for, by the state of a prediction.
-STATES = {"starting": "waiting for a container", "processing": "running"}
+STATES = {"starting": "waiting for the model to start", "processing": "running"}
 # The owner of what `clunk run DIR` makes: one model for each folder, replaced by its next run.
 LOCAL_OWNER = "local"
 SHOWN_VERSION_LEN = 12

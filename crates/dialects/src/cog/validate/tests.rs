@@ -62,6 +62,16 @@ fn each_mistake_has_the_words_that_cog_has() {
 }
 
 #[test]
+fn integers_have_up_to_64_bits() {
+    for (number, right) in
+        [("18446744073709551615", true), ("18446744073709551616", false), ("-9223372036854775809", false)]
+    {
+        let input: Value = serde_json::from_str(&format!(r#"{{"s": "", "count": {number}}}"#)).unwrap();
+        assert_eq!(schema().check(&mut input.clone()).is_ok(), right, "{number}");
+    }
+}
+
+#[test]
 fn every_broken_rule_is_told_at_once() {
     let found = refused(json!({"sleep": -1, "short": "bcdefgh", "mode": 3}));
     let fields: Vec<_> = found.iter().map(|(field, ..)| field.as_str()).collect();
