@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::body::Body;
 use crate::lane::Refusal;
 use crate::request::Refused;
+use crate::webhook::FOLLOWED_MAX;
 
 pub type Answer = Response<Body>;
 
@@ -52,7 +53,7 @@ pub fn refused(refused: &Refused) -> Answer {
 }
 
 pub fn refusal(refusal: &Refusal) -> Answer {
-    let (mut answer, later) = match refusal {
+    let (answer, later) = match refusal {
         Refusal::NotReady { reason, later } => {
             (failed(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::StartFailed, reason), *later)
         }
@@ -65,9 +66,19 @@ pub fn refusal(refusal: &Refusal) -> Answer {
             (failed(StatusCode::TOO_MANY_REQUESTS, ErrorCode::QueueFull, text), true)
         }
     };
-    if later {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
-    }
+    if later { come_again(answer) } else { answer }
+}
+
+/// The receivers of webhooks are so slow that one more prediction's could not be promised.
+pub fn too_many_webhooks() -> Answer {
+    let text = format!(
+        "the webhooks of {FOLLOWED_MAX} predictions are not told to their end yet; come again, or ask without one"
+    );
+    come_again(failed(StatusCode::TOO_MANY_REQUESTS, ErrorCode::QueueFull, &text))
+}
+
+fn come_again(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
     answer
 }
 

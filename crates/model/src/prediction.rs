@@ -136,6 +136,11 @@ impl Prediction {
         Some(action)
     }
 
+    /// Its process says that its code has begun, also when it was canceled at that moment, as one that still waited.
+    pub fn has_run(&self) {
+        self.look(|record| record.started = record.started.or(record.completed));
+    }
+
     /// Its processing has ended, though its output may not be where it belongs. How long it took.
     pub fn stop_clock(&self) -> Option<Duration> {
         let mut inner = self.inner();
@@ -266,5 +271,19 @@ impl Prediction {
         let mut inner = self.inner();
         inner.attached -= 1;
         inner.attached == 0 && !inner.detached && !inner.record.state.is_ended()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_was_canceled_as_it_began_says_that_it_did() {
+        let payload = Payload::from(&b""[..]);
+        let prediction = Prediction::new("id".into(), &Asked::default(), payload, 0, None, false);
+        prediction.step(Event::CancelAsked, |_| ());
+        prediction.has_run();
+        assert!(prediction.look(|record| record.started.is_some() && record.started == record.completed));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -20,6 +21,8 @@ use crate::carried::{self, Carried};
 const ECHO_MAX: usize = 64 << 10;
 /// Bytes of arguments that are copied through the link; a file of memory costs less from here on.
 const COPIED_MAX: usize = 1 << 20;
+/// Bytes of a webhook's URL, as many as the platform takes.
+const HOOK_MAX: usize = 2000;
 /// Bytes of an id.
 const ID_MAX: usize = 1024;
 
@@ -149,9 +152,8 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>, named: bool) -> Result<A
     }
     let webhook: Option<String> = member(wire.webhook, "webhook", "a URL", &mut violations);
     let webhook = webhook.filter(|url| !url.is_empty());
-    if webhook.as_ref().is_some_and(|url| !is_web(url)) {
-        let rule = "a webhook is a URL that begins with http:// or https:// and names a host";
-        violations.push(Violation::of_request("webhook", rule));
+    if let Some(wrong) = webhook.as_deref().and_then(wrong_hook) {
+        violations.push(Violation::of_request("webhook", wrong));
     }
     let wanted = "a list of \"start\", \"output\", \"logs\" and \"completed\"";
     let events: Option<Vec<HookEvent>> =
@@ -180,11 +182,24 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>, named: bool) -> Result<A
     Ok(Asked { id, input, carried, shown, context, hook, idempotent: false, fingerprint, arguments: None })
 }
 
-fn is_web(url: &str) -> bool {
+/// What is wrong with the URL of a webhook.
+fn wrong_hook(url: &str) -> Option<String> {
+    if url.len() > HOOK_MAX {
+        return Some(format!("the URL of a webhook has {HOOK_MAX} bytes at most"));
+    }
     let begins = url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"));
-    begins
-        && reqwest::Url::parse(url)
-            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    let parsed = reqwest::Url::parse(url).ok().filter(|_| begins);
+    let host = parsed.as_ref().filter(|url| matches!(url.scheme(), "http" | "https"));
+    let Some(host) = host.and_then(reqwest::Url::host_str) else {
+        return Some("a webhook is a URL that begins with http:// or https:// and names a host".into());
+    };
+    let link_local =
+        match host.trim_matches(['[', ']']).parse::<IpAddr>().map(|address| address.to_canonical()) {
+            Ok(IpAddr::V4(v4)) => v4.is_link_local(),
+            Ok(IpAddr::V6(v6)) => v6.is_unicast_link_local(),
+            Err(_) => false,
+        };
+    link_local.then(|| format!("webhooks are not sent to {host}: a link-local address"))
 }
 
 fn one(more: Vec<String>, message: impl Into<String>) -> Refused {
@@ -310,11 +325,20 @@ mod tests {
     #[test]
     fn a_webhook_is_a_url_with_a_host() {
         for good in ["http://h/x", "HTTPS://h:1", "http://[::1]/", "http://h/a b"] {
-            assert!(is_web(good), "{good}");
+            assert_eq!(wrong_hook(good), None, "{good}");
         }
         for bad in ["http://", "https://h:port/", "http://[::1", "httpx://h", "http://a b/", "ftp://h", "h"] {
-            assert!(!is_web(bad), "{bad}");
+            assert!(wrong_hook(bad).unwrap().contains("http://"), "{bad}");
         }
+        for link_local in [
+            "http://169.254.169.254/x",
+            "http://2852039166/",
+            "http://[fe80::1]:80/",
+            "http://[::ffff:169.254.1.1]/",
+        ] {
+            assert!(wrong_hook(link_local).unwrap().contains("link-local"), "{link_local}");
+        }
+        assert!(wrong_hook(&format!("http://h/{}", "x".repeat(HOOK_MAX))).unwrap().contains("2000 bytes"));
     }
 
     #[test]

@@ -68,12 +68,16 @@ async fn work(server: &Arc<ModelServer>, kind: Kind, rest: &[&str], request: Req
     };
     let lane = lane.clone();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let id = rest.first().map(|part| decoded(part)).unwrap_or_default();
-    if !rest.is_empty()
-        && let Some(wrong) = wrong_id(&id)
-    {
+    let id = rest.first().map_or(Some(String::new()), |part| decoded(part));
+    let wrong = match &id {
+        Some(id) if !rest.is_empty() => wrong_id(id),
+        Some(_) => None,
+        None => Some("an id is UTF-8".into()),
+    };
+    if let Some(wrong) = wrong {
         return answer::violations(&[Violation::of_request("id", wrong)]);
     }
+    let id = id.unwrap_or_default();
     match (method.as_str(), rest) {
         ("POST", []) => create::create(server, &lane, None, request).await,
         ("PUT", [_]) => create::create(server, &lane, Some(id), request).await,
@@ -117,8 +121,8 @@ fn shutdown(server: &ModelServer) -> Answer {
     answer::json(StatusCode::OK, &json!({}))
 }
 
-/// A part of a path without its percent signs.
-fn decoded(part: &str) -> String {
+/// A part of a path without its percent signs; None: it is no text.
+fn decoded(part: &str) -> Option<String> {
     let bytes = part.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -135,5 +139,5 @@ fn decoded(part: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&out).into_owned()
+    String::from_utf8(out).ok()
 }

@@ -21,7 +21,10 @@ impl Owner {
     fn job(&self, replica: ReplicaId, number: u64) -> Option<Arc<Prediction>> {
         let work = self.0.work();
         match work.running.get(&number) {
-            Some(Job::Run(prediction)) if work.is(replica) => Some(prediction.clone()),
+            Some(Job::Run(prediction)) if work.is(replica) => {
+                prediction.has_run();
+                Some(prediction.clone())
+            }
             Some(Job::Run(_) | Job::Check(_)) | None => None,
         }
     }
@@ -76,6 +79,7 @@ impl ReplicaOwner for Owner {
             // Nobody may wait for it any more.
             (Job::Check(sender), end) => drop(sender.send(end)),
             (Job::Run(prediction), CallEnd::Returned(value)) => {
+                prediction.has_run();
                 lane.deliver(&prediction, Part::Whole(value));
             }
             (Job::Run(prediction), CallEnd::Raised(raised)) => {

@@ -57,7 +57,12 @@ fn patience(headers: &HeaderMap) -> Patience {
 
 pub fn wants_events(headers: &HeaderMap) -> bool {
     let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|part| part.trim().starts_with("text/event-stream"))
+    values.flat_map(|value| value.split(',')).any(|part| {
+        let mut words = part.split(';').map(str::trim);
+        let named = words.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
+        let weight = words.find_map(|word| word.strip_prefix("q=").or(word.strip_prefix("Q=")));
+        named && weight.and_then(|weight| weight.trim().parse().ok()) != Some(0.0)
+    })
 }
 
 pub async fn create(
@@ -84,6 +89,11 @@ pub async fn create(
     }
     let patience = patience(&head.headers);
     let hook = asked.hook.take();
+    // Before it is taken: a prediction whose end nobody would be told of is refused.
+    let place = hook.as_ref().and_then(|_| server.webhooks.place());
+    if hook.is_some() && place.is_none() {
+        return answer::too_many_webhooks();
+    }
     let detached = patience != Patience::ToTheEnd && !events;
     let submitted = match lane.submit(asked, detached) {
         Ok(submitted) => submitted,
@@ -93,8 +103,8 @@ pub async fn create(
     if detached {
         prediction.detach();
     }
-    if let (Some(hook), true) = (hook, submitted.created) {
-        server.webhooks.follow(prediction.clone(), hook, trace(&head.headers));
+    if let (Some(hook), Some(place), true) = (hook, place, submitted.created) {
+        server.webhooks.follow(place, prediction.clone(), hook, trace(&head.headers));
     }
     if events {
         return self::events(lane, prediction);
@@ -166,7 +176,9 @@ async fn read(lane: &Arc<Lane>, headers: &HeaderMap, body: Incoming, named: bool
             return Err(answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, text));
         }
     }
-    if let Some(coding) = headers.get(CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+    if let Some(coding) =
+        headers.get(CONTENT_ENCODING).filter(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         let coding = coding.to_str().unwrap_or_default();
         let text = format!("the body has `Content-Encoding: {coding}`; send it without, not compressed");
         return Err(answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, &text));
@@ -269,6 +281,17 @@ mod tests {
             ("", Patience::ToTheEnd),
         ] {
             assert_eq!(read(value), want, "{value}");
+        }
+    }
+
+    #[test]
+    fn events_are_wanted_by_who_says_so() {
+        let wants = |value: &str| wants_events(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
+        for yes in ["text/event-stream", "a/b, Text/Event-Stream; q=0.5", "text/event-stream;charset=utf-8"] {
+            assert!(wants(yes), "{yes}");
+        }
+        for no in ["text/event-stream;q=0", "text/event-stream; Q=0.000", "text/event-streams", "*/*", ""] {
+            assert!(!wants(no), "{no}");
         }
     }
 

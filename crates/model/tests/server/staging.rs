@@ -46,9 +46,10 @@ async fn begin(rig: &Rig, id: &str, input: Value) {
 async fn one_that_is_canceled_before_its_turn_leaves_the_others_alone() {
     let (rig, pid) = brisk(Settings::default()).await;
     let gate = rig.path("gate");
-    begin(&rig, "runs", json!({"gate": gate})).await;
-    rig.processing("runs").await;
-    begin(&rig, "a", json!({"gate": rig.path("never")})).await;
+    let (begun, note) = (rig.path("begun"), rig.path("note"));
+    begin(&rig, "runs", json!({"gate": gate, "note": begun})).await;
+    rig.holds("begun", || begun.exists()).await;
+    begin(&rig, "a", json!({"gate": rig.path("never"), "name": "a", "note": note})).await;
     begin(&rig, "b", json!({})).await;
     assert_eq!(rig.get("/predictions/a").await["status"], "starting");
     assert_eq!(rig.post("/predictions/a/cancel", "", Value::Null).await.status, 200);
@@ -57,6 +58,7 @@ async fn one_that_is_canceled_before_its_turn_leaves_the_others_alone() {
     assert_eq!(rig.ended("b").await["output"], pid, "the same process went on");
     assert_eq!(rig.ended("runs").await["status"], "succeeded");
     assert!(rig.get("/predictions/a").await["started_at"].is_null());
+    assert!(!note.exists(), "its code did not begin");
     rig.stop().await;
 }
 

@@ -20,7 +20,7 @@ from time import sleep
 from clunk import _runner
 from clunk.exception import InputCancellation
 
-from .link import CANCEL, CREDIT, INTERRUPTED
+from .link import CANCEL, CREDIT, EXCEPTION, INTERRUPTED
 
 _OURS = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # Seconds until a cancel that met our own code is tried again.
@@ -85,6 +85,16 @@ def resume(runner, frame):
         if _read_cancel(runner):
             tell(runner.link, runner.call)
             raise canceled()
+
+
+def skip(runner):
+    """Answers a call whose turn has come and that was canceled before: its code does not begin. Whether it was."""
+    call = runner.call
+    if not any(kind == CANCEL and number == call for kind, number, _, _ in runner.link.waiting):
+        return False
+    runner.send_failure(EXCEPTION, call, canceled())
+    runner.call = 0
+    return True
 
 
 def _in_user_code(frame):

@@ -29,6 +29,8 @@ from .cog_outputs import Outputs, Temporary  # noqa: E402
 
 # Bytes of the JSON of one metric.
 METRIC_MAX = 64 << 10
+# A call that took longer may have had calls behind it that were canceled; looking costs as much as a quick call.
+LONG_NS = 1_000_000
 # Calls that may come before their turn.
 AHEAD = 4
 # Characters of a traceback in the log of a call.
@@ -124,6 +126,11 @@ class CogRunner(Runner):
     def run_call(self, call, control, payload):
         began = perf_counter_ns()
         self.call = call
+        if self.link.waiting and self.ahead:
+            from .cancel import skip
+
+            if skip(self):
+                return
         files = None
         try:
             fields = decode_control(control) if control else _NO_FIELDS
@@ -172,6 +179,9 @@ class CogRunner(Runner):
             self.send_result(call, began, reply, (data,), len(data))
         finally:
             self.call = 0
+            if self.ahead and perf_counter_ns() - began > LONG_NS and self.link.open:
+                # Which of the calls that wait in the link were canceled meanwhile.
+                self.link.waiting.extend(self.link.poll())
             self.scope = None
 
     def iterate(self, iterator, outputs):
