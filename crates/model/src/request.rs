@@ -147,6 +147,7 @@ pub fn read(body: &Bytes, schema: Option<&InputSchema>, named: bool) -> Result<A
     })?;
     let mut violations = Vec::new();
     let id: Option<String> = member(wire.id, "id", "a string", &mut violations);
+    let id = id.filter(|id| !id.is_empty());
     if let Some(wrong) = id.as_deref().and_then(wrong_id) {
         violations.push(Violation::of_request("id", wrong));
     }
@@ -312,7 +313,7 @@ mod tests {
         assert_eq!(places("{}"), ["body.input.s"]);
         assert_eq!(places(r#"{"input": 3}"#), ["body.input.__root__"]);
         assert_eq!(places("[]"), ["body"]);
-        assert_eq!(places(r#"{"id": "", "input": {"s": ""}}"#), ["body.id"]);
+        assert_eq!(places(r#"{"id": "a\u0000", "input": {"s": ""}}"#), ["body.id"]);
         assert_eq!(places("5"), ["body"]);
         assert_eq!(
             places(
