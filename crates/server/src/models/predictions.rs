@@ -8,6 +8,7 @@ use clunk_agent::replica::now_ms;
 use clunk_core::error::{ErrorBody, ErrorCode};
 use clunk_core::id::{CallId, FunctionId};
 use clunk_core::model::{Cause, Kind, ModelName, Page, Prediction, PredictionId, Source, Status, Webhook};
+use clunk_store::INLINE_MAX_STORED;
 use clunk_store::models::{ListKey, PredictionQuery, PredictionWrite, StoredPrediction};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
@@ -83,14 +84,37 @@ fn overlay(prediction: &mut Prediction, live: &Live) {
     }
 }
 
-/// The same without what may be large.
+/// The same without what is large.
 fn overlay_listed(prediction: &mut Prediction, live: &Live) {
     let mut locked = live.record();
     let Some(record) = locked.as_mut().filter(|_| !prediction.status.is_terminal()) else { return };
-    let large = (std::mem::take(&mut record.logs), record.output.take());
+    let logs = (record.logs.len() > INLINE_MAX_STORED).then(|| std::mem::take(&mut record.logs));
+    let mut room = INLINE_MAX_STORED;
+    let output = record.output.take_if(|output| !fits(&output.value, &mut room));
     let input = std::mem::take(&mut prediction.input);
     *prediction = Prediction { input, ..record.clone() };
-    (record.logs, record.output) = large;
+    if let Some(logs) = logs {
+        record.logs = logs;
+    }
+    if output.is_some() {
+        record.output = output;
+    }
+}
+
+/// Whether a value takes about so many bytes at most; it is looked at no further than that.
+fn fits(value: &Value, left: &mut usize) -> bool {
+    let own = match value {
+        Value::String(text) => text.len(),
+        Value::Object(members) => members.keys().map(String::len).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => 8,
+    };
+    let Some(rest) = left.checked_sub(own) else { return false };
+    *left = rest;
+    match value {
+        Value::Array(items) => items.iter().all(|item| fits(item, left)),
+        Value::Object(members) => members.values().all(|member| fits(member, left)),
+        _ => true,
+    }
 }
 
 impl Models {
@@ -262,7 +286,7 @@ impl Models {
         Ok(lists::page(self.listed(found), seek.as_ref(), limit))
     }
 
-    /// Entries of a list: as they are in memory, where they are, without logs and without the output so far.
+    /// Entries of a list: as they are in memory, where they are, without logs and outputs that are large.
     pub(super) fn listed(&self, found: Vec<StoredPrediction>) -> Vec<(ListKey, Prediction)> {
         let entry = |stored: StoredPrediction| {
             let mut record = stored.record;

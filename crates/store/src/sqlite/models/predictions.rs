@@ -16,8 +16,9 @@ use crate::sqlite::{blob_uses, failed};
 use crate::store::StoreError;
 
 const COLUMNS: &str = "body, input_len, input, output_len, output, logs";
-/// Of a list: 200 logs of a megabyte are nobody's to read at once.
-const LIST_COLUMNS: &str = "body, input_len, input, output_len, output, '' AS logs";
+/// Of a list: 200 logs of a megabyte are nobody's to read at once. The bound is that of outputs, `INLINE_MAX_STORED`.
+const LIST_COLUMNS: &str =
+    "body, input_len, input, output_len, output, iif(length(logs) > 65536, '', logs) AS logs";
 
 fn kind_number(kind: Kind) -> i64 {
     match kind {
