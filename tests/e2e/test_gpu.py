@@ -48,6 +48,13 @@ SEEN = """
             paths = os.environ.get("LD_LIBRARY_PATH", "")
             return nodes, open(paths + "/libcuda.so.1").read() if paths else None
 """
+ONE = SEEN + """
+        @app.function(gpu="any")
+        def one(): return seen()
+        @app.local_entrypoint()
+        def main():
+            one.remote()
+"""
 
 
 def test_containers_have_the_gpus_they_were_placed_on(machine, project):
@@ -97,6 +104,11 @@ def test_doctor_has_a_line_for_gpus(machine, tmp_path):
         checks = json.loads(machine.run("doctor", "--json").stdout)["checks"]
         return next((check["verdict"], check["detail"]) for check in checks if check["name"] == "GPU")
 
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "cog.yaml").write_text('build:\n  gpu: true\nrun: "run.py:Runner"\n')
+    (folder / "run.py").write_text("from cog import *\nclass Runner(BaseRunner):\n    def run(self) -> str: ...\n")
+    assert "no GPU" not in machine.ok("doctor", folder)
     listed = f"2 × NVIDIA H200, 1 × Tesla T4, driver {VERSION}"
     assert line() == ("ok", f"{listed}; containers get its 1 libraries")
     (tmp_path / "machine/dev/nvidia-uvm").unlink()
@@ -106,13 +118,7 @@ def test_doctor_has_a_line_for_gpus(machine, tmp_path):
 
 def test_half_a_driver_is_told_to_who_calls(machine, project, tmp_path):
     (tmp_path / "machine/usr/lib64" / f"libcuda.so.{VERSION}").unlink()
-    folder = project(app=SEEN + """
-        @app.function(gpu="any")
-        def one(): return seen()
-        @app.local_entrypoint()
-        def main():
-            one.remote()
-    """)
+    folder = project(app=ONE)
     done = machine.run("run", "app.py", cwd=folder)
     assert done.returncode == 1
     assert f"the kernel has driver {VERSION}, but libcuda.so.{VERSION} is in none of" in done.stderr
@@ -121,12 +127,6 @@ def test_half_a_driver_is_told_to_who_calls(machine, project, tmp_path):
 def test_without_any_gpu_the_message_says_so(home, project):
     if os.path.exists("/proc/driver/nvidia"):
         pytest.skip("this machine has a driver")
-    folder = project(app=SEEN + """
-        @app.function(gpu="any")
-        def one(): return seen()
-        @app.local_entrypoint()
-        def main():
-            one.remote()
-    """)
+    folder = project(app=ONE)
     done = home.run("run", "app.py", cwd=folder)
     assert (done.returncode, "1 GPU" in done.stderr, "no GPU" in done.stderr) == (1, True, True), done.stderr

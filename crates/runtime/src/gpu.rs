@@ -185,9 +185,9 @@ impl Driver {
     }
 }
 
-/// The GPUs of this machine that have a driver.
-pub fn machine_gpus() -> Gpus {
-    Driver::find(Path::new("/")).map(Driver::report).unwrap_or_default()
+/// The GPUs of the driver below a folder that is `/` on almost all machines.
+pub fn machine_gpus(root: &Path) -> Gpus {
+    Driver::find(root).map(Driver::report).unwrap_or_default()
 }
 
 /// What `clunk doctor` says.

@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use async_trait::async_trait;
 use tokio::runtime::Handle;
 
-use crate::gpu::Driver;
+use crate::gpu::{Driver, machine_gpus};
 use crate::port::{Check, ContainerSpec, Gpus, Network, Runtime, RuntimeError, Started, Swept, Upper};
 use crate::wire::{GpuPlan, HelperConfig, PoolSize, ToHelper};
 use container::Container;
@@ -195,7 +195,7 @@ impl Runtime for NativeRuntime {
     }
 
     fn gpus(&self) -> Gpus {
-        Driver::find(&self.inner.config.driver_root).map(Driver::report).unwrap_or_default()
+        machine_gpus(&self.inner.config.driver_root)
     }
 
     async fn no_network(&self) -> Option<String> {

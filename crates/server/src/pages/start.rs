@@ -132,56 +132,46 @@ fn app(name: &str) -> Markup {
 }
 
 fn running_table(apps: &[Running]) -> Markup {
-    html! {
-        div.wide {
-            table {
-                thead {
-                    tr {
-                        th scope="col" { "App" }
-                        @for head in ["Containers", "Calls", "Waiting"] { th.number scope="col" { (head) } }
-                    }
-                }
-                tbody {
-                    @for one in apps.iter().take(LISTED_APPS) {
-                        tr {
-                            td { (app(&one.name)) }
-                            td.number { (one.containers) }
-                            td.number { (one.calls) }
-                            td.number { (one.queued) }
-                        }
-                    }
-                }
-            }
+    let row = |one: &Running| {
+        html! {
+            td { (app(&one.name)) }
+            td.number { (one.containers) }
+            td.number { (one.calls) }
+            td.number { (one.queued) }
         }
-        (more(apps.len()))
-    }
+    };
+    table(&["Containers", "Calls", "Waiting"], apps, row)
 }
 
 fn usage_table(apps: &[(String, Used)]) -> Markup {
     let seconds = |seconds: f64| time::duration((seconds * 1000.0) as u64);
     let gpus = apps.iter().any(|(_, used)| used.gpu_s > 0.0);
+    let heads = ["Calls", "Containers", "Processor", "Memory", "GPU"];
+    let row = |(name, used): &(String, Used)| {
+        html! {
+            td { (app(name)) }
+            td.number { (used.calls) }
+            td.number { (seconds(used.container_s)) }
+            td.number { (seconds(used.cpu_s)) }
+            td.number { (format!("{:.2} GiB h", used.memory_gib_s / 3600.0)) }
+            @if gpus { td.number { (seconds(used.gpu_s)) } }
+        }
+    };
+    table(&heads[..heads.len() - usize::from(!gpus)], apps, row)
+}
+
+/// Apps and numbers of them; `heads` are of the numbers.
+fn table<T>(heads: &[&str], apps: &[T], row: impl Fn(&T) -> Markup) -> Markup {
     html! {
         div.wide {
             table {
                 thead {
                     tr {
                         th scope="col" { "App" }
-                        @for head in ["Calls", "Containers", "Processor", "Memory"] { th.number scope="col" { (head) } }
-                        @if gpus { th.number scope="col" { "GPU" } }
+                        @for head in heads { th.number scope="col" { (head) } }
                     }
                 }
-                tbody {
-                    @for (name, used) in apps.iter().take(LISTED_APPS) {
-                        tr {
-                            td { (app(name)) }
-                            td.number { (used.calls) }
-                            td.number { (seconds(used.container_s)) }
-                            td.number { (seconds(used.cpu_s)) }
-                            td.number { (format!("{:.2} GiB h", used.memory_gib_s / 3600.0)) }
-                            @if gpus { td.number { (seconds(used.gpu_s)) } }
-                        }
-                    }
-                }
+                tbody { @for one in apps.iter().take(LISTED_APPS) { tr { (row(one)) } } }
             }
         }
         (more(apps.len()))

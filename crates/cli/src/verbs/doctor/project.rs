@@ -159,7 +159,7 @@ fn read_schema(
 /// A model that wants a GPU runs on no machine without one. What a server elsewhere has is not known here.
 fn gpu(config: &CogConfig, file: &str) -> Option<Problem> {
     let elsewhere = std::env::var_os("CLUNK_SERVER_URL").is_some_and(|url| !url.is_empty());
-    if !config.build.gpu || elsewhere || !machine_gpus().list.is_empty() {
+    if !config.build.gpu || elsewhere || !machine_gpus(&crate::home::driver_root()).list.is_empty() {
         return None;
     }
     Some(Problem {
